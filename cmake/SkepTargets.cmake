@@ -1,0 +1,56 @@
+# What every target of skep is built with, and the two shapes that targets have: a layer and a test.
+
+find_package(Threads REQUIRED)
+
+add_library(skep_options INTERFACE)
+target_compile_options(skep_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow $<$<COMPILE_LANGUAGE:CXX>:-Wconversion -Wnon-virtual-dtor>
+  $<$<BOOL:${SKEP_WERROR}>:-Werror>)
+target_include_directories(skep_options INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+target_link_libraries(skep_options INTERFACE Threads::Threads)
+if(SKEP_SANITIZE)
+  target_compile_options(skep_options INTERFACE -fsanitize=${SKEP_SANITIZE} -fno-omit-frame-pointer -g)
+  target_link_options(skep_options INTERFACE -fsanitize=${SKEP_SANITIZE})
+endif()
+
+if(SKEP_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+
+# skep_test(NAME SOURCE LIBRARIES...): one GoogleTest program, one ctest entry.
+function(skep_test name source)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE skep_options ${ARGN} GTest::gtest GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\] [1-9][0-9]* test.*\n\\[  PASSED  \\] 0 tests")
+endfunction()
+
+# skep_layer(NAME DEPENDS...): the static library of src/NAME/*.cc, with the tests and fuzzers that stand beside them.
+function(skep_layer name)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)
+  set(tests ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  set(fuzzers ${sources})
+  list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_(test|fuzz|bench)\\.cc$")
+  if(NOT sources)
+    return()
+  endif()
+  add_library(skep_${name} STATIC ${sources})
+  list(TRANSFORM ARGN PREPEND skep_ OUTPUT_VARIABLE depends)
+  target_link_libraries(skep_${name} PUBLIC skep_options ${depends})
+  if(SKEP_TESTS)
+    foreach(test IN LISTS tests)
+      get_filename_component(base ${test} NAME_WE)
+      skep_test(${base} ${test} skep_${name})
+    endforeach()
+  endif()
+  if(SKEP_FUZZ)
+    foreach(fuzzer IN LISTS fuzzers)
+      get_filename_component(base ${fuzzer} NAME_WE)
+      add_executable(${base} ${fuzzer})
+      target_link_options(${base} PRIVATE -fsanitize=fuzzer)
+      target_link_libraries(${base} PRIVATE skep_${name})
+    endforeach()
+  endif()
+endfunction()

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace skep {
+
+/// Where the special fields of a map's value stand, as its BTF tells (btf layer finds them, map kinds obey them).
+/// Offsets in bytes from the start of the value; kNone where there is no such field.
+struct ValueFields {
+  static constexpr uint32_t kNone = UINT32_MAX;
+  uint32_t spin_lock = kNone;      // struct bpf_spin_lock, 4 bytes
+  uint32_t res_spin_lock = kNone;  // struct bpf_res_spin_lock, 4 bytes
+  uint32_t timer = kNone;          // struct bpf_timer, 16 bytes
+  uint32_t wq = kNone;             // struct bpf_wq, 16 bytes
+  uint32_t task_work = kNone;      // struct bpf_task_work, 8 bytes
+  uint32_t other = 0;              // 1: kptr, list head, rb root, refcount, ...: fields that no kind supports yet
+  [[nodiscard]] bool any() const {
+    return spin_lock != kNone || res_spin_lock != kNone || timer != kNone || wq != kNone || task_work != kNone ||
+           other != 0;
+  }
+};
+
+/// What a client asked for in BPF_MAP_CREATE, as far as a map kind is concerned. Lives in the map's header too.
+struct MapSpec {
+  uint32_t type;
+  uint32_t key_size;    // bytes
+  uint32_t value_size;  // bytes
+  uint32_t max_entries;
+  uint32_t flags;  // BPF_F_*; RDONLY and WRONLY belong to the descriptor and are never stored
+  uint32_t numa_node;
+  uint64_t extra;  // map_extra
+  ValueFields fields;
+};
+
+}  // namespace skep

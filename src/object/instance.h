@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "machine/machine.h"
+#include "memory/file_header.h"
+#include "memory/result.h"
+
+namespace skep {
+
+/// A descriptor of this process, closed by the destructor.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(other.release()) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+  ~FileDescriptor();
+  [[nodiscard]] int get() const { return fd_; }
+  int release() {
+    const int fd = fd_;
+    fd_ = -1;
+    return fd;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+/// A skep instance: the directory in which objects are files (design decision 1). Knows files, not what is in them.
+///
+///   <dir>/machine          the machine segment
+///   <dir>/bpf-map/<id>     one file per map; likewise bpf-prog, btf, bpf-link
+///   <dir>/holds/<kind>-<id>/<kind>-<id>   hard links: what the first object keeps alive
+///   <dir>/pins/...         hard links: what clients see as /sys/fs/bpf
+///   <dir>/trace            what programs print (bpf_trace_printk)
+///
+/// A *reference* is a shared flock on an open file description; an object is dead when nobody has one and its id is
+/// its only link. Whoever notices removes it, together with its holds.
+class Instance {
+ public:
+  /// The directory that SKEP_DIR names, else /dev/shm/skep-$UID.
+  static std::string default_directory();
+  /// Opens the instance, making the directory (mode 0700) and what belongs in it where it is missing. EACCES: the
+  /// directory belongs to somebody else; other errors as open(2) and mkdir(2) give them, with a sentence.
+  static Result<std::shared_ptr<Instance>> open(const std::string& directory);
+  ~Instance();
+
+  [[nodiscard]] Machine& machine() const { return *machine_; }
+  [[nodiscard]] const std::string& directory() const { return directory_; }
+  /// A descriptor of the instance directory that stays valid as long as the instance; reopened if it was closed.
+  [[nodiscard]] int directory_fd() const;
+
+  // -- objects ------------------------------------------------------------------------------------------------------
+  /// An unnamed file (O_TMPFILE) in the directory of `kind`, close-on-exec, already referenced. ENOMEM when full.
+  Result<FileDescriptor> make_file(ObjectKind kind);
+  /// Gives the file the next free id: `store_id(id)` writes it into the content, then the file gets its name and the
+  /// object is visible to everybody, complete. Returns the id.
+  Result<uint32_t> publish(ObjectKind kind, int fd, const std::function<void(uint32_t)>& store_id);
+  /// A new open file description of a living object, referenced. `flags`: O_RDWR, O_RDONLY or O_WRONLY. ENOENT: no such
+  /// object or a dead one (which is collected on the way).
+  Result<FileDescriptor> open_by_id(ObjectKind kind, uint32_t id, int flags);
+  /// The smallest living id greater than `after`; ENOENT when there is none. Collects the dead it meets.
+  Result<uint32_t> next_id(ObjectKind kind, uint32_t after);
+  /// Removes the object if it is dead; called by those who drop the last reference they know of.
+  void collect(ObjectKind kind, uint32_t id);
+
+  // -- holds --------------------------------------------------------------------------------------------------------
+  /// Makes `holder` keep `held` (open as `held_fd`) alive until the holder dies; idempotent.
+  Status hold(ObjectKind holder_kind, uint32_t holder, ObjectKind held_kind, uint32_t held, int held_fd);
+
+  // -- pins ---------------------------------------------------------------------------------------------------------
+  /// The pin directory: what clients see as /sys/fs/bpf.
+  [[nodiscard]] std::string pin_directory() const { return directory_ + "/pins"; }
+  /// Turns a client's path (absolute below /sys/fs/bpf, or below pin_directory(), or relative to `path_fd`) into one
+  /// inside the pin directory. EPERM: it is on another file system; ENOENT / ENOTDIR as path lookup gives them.
+  Result<std::string> resolve_pin_path(int path_fd, std::string_view path) const;
+  Status pin(int fd, const std::string& resolved_path);
+  Result<FileDescriptor> open_pin(const std::string& resolved_path, int flags);
+
+  /// Which kind of object an arbitrary descriptor is. EBADF: not open; EINVAL: something else.
+  Result<FileHeader> identify(int fd) const;
+
+ private:
+  Instance() = default;
+  std::string directory_;
+  mutable int directory_fd_ = -1;
+  std::shared_ptr<Machine> machine_;
+};
+
+}  // namespace skep
