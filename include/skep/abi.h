@@ -183,7 +183,7 @@ enum {
 };
 
 union bpf_attr {
-  struct { /* BPF_MAP_CREATE */
+  __extension__ struct { /* BPF_MAP_CREATE */
     uint32_t map_type;
     uint32_t key_size;
     uint32_t value_size;
@@ -203,16 +203,16 @@ union bpf_attr {
     uint64_t excl_prog_hash;
     uint32_t excl_prog_hash_size;
   };
-  struct { /* BPF_MAP_*_ELEM, BPF_MAP_GET_NEXT_KEY, BPF_MAP_FREEZE */
+  __extension__ struct { /* BPF_MAP_*_ELEM, BPF_MAP_GET_NEXT_KEY, BPF_MAP_FREEZE */
     uint32_t map_fd;
     uint64_t key;
-    union {
+    __extension__ union {
       uint64_t value;
       uint64_t next_key;
     };
     uint64_t flags;
   };
-  struct { /* BPF_MAP_*_BATCH */
+  __extension__ struct { /* BPF_MAP_*_BATCH */
     uint64_t in_batch;
     uint64_t out_batch;
     uint64_t keys;
@@ -222,7 +222,7 @@ union bpf_attr {
     uint64_t elem_flags;
     uint64_t flags;
   } batch;
-  struct { /* BPF_PROG_LOAD */
+  __extension__ struct { /* BPF_PROG_LOAD */
     uint32_t prog_type;
     uint32_t insn_cnt;
     uint64_t insns;
@@ -243,7 +243,7 @@ union bpf_attr {
     uint64_t line_info;
     uint32_t line_info_cnt;
     uint32_t attach_btf_id;
-    union {
+    __extension__ union {
       uint32_t attach_prog_fd;
       uint32_t attach_btf_obj_fd;
     };
@@ -258,13 +258,13 @@ union bpf_attr {
     uint32_t signature_size;
     int32_t keyring_id;
   };
-  struct { /* BPF_OBJ_PIN, BPF_OBJ_GET */
+  __extension__ struct { /* BPF_OBJ_PIN, BPF_OBJ_GET */
     uint64_t pathname;
     uint32_t bpf_fd;
     uint32_t file_flags;
     int32_t path_fd;
   };
-  struct { /* BPF_PROG_ATTACH, BPF_PROG_DETACH */
+  __extension__ struct { /* BPF_PROG_ATTACH, BPF_PROG_DETACH */
     uint32_t target_fd;
     uint32_t attach_bpf_fd;
     uint32_t attach_type;
@@ -273,7 +273,7 @@ union bpf_attr {
     uint32_t relative_fd;
     uint64_t expected_revision;
   };
-  struct { /* BPF_PROG_TEST_RUN */
+  __extension__ struct { /* BPF_PROG_TEST_RUN */
     uint32_t prog_fd;
     uint32_t retval;
     uint32_t data_size_in;
@@ -290,8 +290,8 @@ union bpf_attr {
     uint32_t cpu;
     uint32_t batch_size;
   } test;
-  struct { /* BPF_*_GET_NEXT_ID, BPF_*_GET_FD_BY_ID */
-    union {
+  __extension__ struct { /* BPF_*_GET_NEXT_ID, BPF_*_GET_FD_BY_ID */
+    __extension__ union {
       uint32_t start_id;
       uint32_t prog_id;
       uint32_t map_id;
@@ -302,12 +302,12 @@ union bpf_attr {
     uint32_t open_flags;
     int32_t fd_by_id_token_fd;
   };
-  struct { /* BPF_OBJ_GET_INFO_BY_FD */
+  __extension__ struct { /* BPF_OBJ_GET_INFO_BY_FD */
     uint32_t bpf_fd;
     uint32_t info_len;
     uint64_t info;
   } info;
-  struct { /* BPF_BTF_LOAD */
+  __extension__ struct { /* BPF_BTF_LOAD */
     uint64_t btf;
     uint64_t btf_log_buf;
     uint32_t btf_size;
@@ -317,10 +317,10 @@ union bpf_attr {
     uint32_t btf_flags;
     int32_t btf_token_fd;
   };
-  struct { /* BPF_ENABLE_STATS */
+  __extension__ struct { /* BPF_ENABLE_STATS */
     uint32_t type;
   } enable_stats;
-  struct { /* BPF_PROG_BIND_MAP */
+  __extension__ struct { /* BPF_PROG_BIND_MAP */
     uint32_t prog_fd;
     uint32_t map_fd;
     uint32_t flags;
