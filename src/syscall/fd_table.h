@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "maps/map.h"
+#include "memory/result.h"
+#include "object/instance.h"
+
+namespace skep {
+
+/// What this process keeps of an object that is not a map: a decoded program, parsed BTF. Derived from by those kinds.
+class ObjectFace {
+ public:
+  virtual ~ObjectFace() = default;
+};
+
+/// One descriptor of this process as the commands see it. Constant once published, except for what it points to.
+struct OpenObject : std::enable_shared_from_this<OpenObject> {
+  ObjectKind kind = ObjectKind::kMap;
+  uint32_t id = 0;
+  bool readable = false;  // of the descriptor: O_RDONLY or O_RDWR (FMODE_CAN_READ of the kernel's map access)
+  bool writable = false;
+  dev_t device = 0;
+  ino_t inode = 0;
+
+  std::shared_ptr<Map> map;          // kind == kMap
+  std::shared_ptr<ObjectFace> face;  // every other kind
+  // Copies of constants of the map, so that the element commands read one cache line of their own.
+  uint32_t key_size = 0;
+  uint64_t user_value_size = 0;
+  bool keyless = false;
+  bool has_spin_lock = false;
+};
+
+/// Which object each descriptor of this process is.
+///
+/// What it is
+///   A cache in front of fstat(2) and the object's header: descriptor number -> OpenObject. The descriptor itself is an
+///   ordinary one of the process; the table holds neither it nor a reference to the object. Its mappings come from
+///   descriptions of their own without a flock, so that the client's last close(2) kills the object at once, also where
+///   the table does not see it.
+///
+/// Layout
+///   chunks_[fd / 1024] -> 1024 x atomic<OpenObject*>      (chunks never move and never go)
+///   null: not known | kClosing: do not remember | else: known
+///
+/// Operations
+///   find      two loads; trusted: that is all; else fstat(2) and F_GETFL must agree with the entry
+///   share     the same, owning
+///   install   publishes an entry made by the caller
+///   closing / closed   bracket a close(2) of which the table is told
+///
+/// Invariants
+///   1. A published OpenObject is constant and lives until a grace period after it was taken out of its entry.
+///   2. In trusted mode an entry is taken out before its descriptor is closed (closing()), and nothing is put in until
+///      closed(); so an entry never outlives its descriptor's number.
+///   3. Every fd of one map in this process shares one Map.
+///
+/// Ordering
+///   1. The release store of an entry pairs with the acquire load in find(): a found object is complete.
+///
+/// Progress    find: wait-free. Everything else: one mutex, taken after no other lock.
+/// Reclamation Machine::defer after the entry was taken out; readers are inside a ReaderSection.
+/// Fork        The mutex is held across fork(2); the child inherits a table that is right for its descriptors.
+class FdTable {
+ public:
+  explicit FdTable(Instance& instance);
+  FdTable(const FdTable&) = delete;
+  FdTable& operator=(const FdTable&) = delete;
+  ~FdTable();
+
+  /// The object behind `fd`. The caller is inside a ReaderSection (or holds a lease), to whose end the pointer is
+  /// valid. EBADF: not open (or O_PATH); EINVAL: something else than an object of this instance.
+  Result<const OpenObject*> find(int fd);
+  /// The same for commands that last: valid as long as the pointer is kept. No ReaderSection needed.
+  Result<std::shared_ptr<const OpenObject>> share(int fd);
+  /// share() and the kind: EINVAL when it is another.
+  Result<std::shared_ptr<const OpenObject>> share(int fd, ObjectKind kind);
+
+  /// Publishes what is behind a descriptor that a command just made and gives the descriptor away: its number.
+  int install(FileDescriptor fd, std::shared_ptr<OpenObject> object);
+  /// As install(), for a new descriptor whose object is to be opened from its file.
+  Result<int> install(FileDescriptor fd);
+
+  /// The one Map of this process over the map `id` (which somebody keeps alive), without a descriptor: programs use it
+  /// for the maps they hold. ENOENT: there is no such map (any more).
+  Result<std::shared_ptr<Map>> map_by_id(uint32_t id);
+
+  /// From now on closes are reported, and entries are believed without a system call.
+  void trust() { trusted_.store(true, std::memory_order_relaxed); }
+  /// Bracket close(2), dup2(2), close_range(2) of the numbers first..last in trusted mode; closed() also collects the
+  /// objects that died with them. Cheap for numbers that are no objects.
+  void closing(unsigned first, unsigned last);
+  void closed(unsigned first, unsigned last);
+
+ private:
+  static constexpr unsigned kChunkSize = 1024;
+  static constexpr unsigned kChunks = 1024;
+  struct Chunk;
+
+  const OpenObject* known(int fd) const;
+  static bool agrees(const OpenObject& object, int fd);
+  Result<std::shared_ptr<OpenObject>> open(int fd);
+  Result<std::shared_ptr<Map>> map_of_file(int fd, const FileHeader& header, ino_t inode);
+  Result<std::shared_ptr<OpenObject>> lookup_slowly(int fd);
+  Chunk* chunk_for(unsigned fd);
+  void put(unsigned fd, std::shared_ptr<OpenObject> object);
+  void retire(std::shared_ptr<OpenObject> object);
+
+  Instance& instance_;
+  std::atomic<bool> trusted_{false};
+  std::atomic<Chunk*> chunks_[kChunks] = {};
+  std::mutex mutex_;
+  std::unordered_map<ino_t, std::weak_ptr<Map>> maps_;  // guarded by mutex_
+};
+
+}  // namespace skep

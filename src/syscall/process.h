@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <skep/abi.h>
+
+#include "syscall/caller.h"
+
+namespace skep {
+
+/// This process's side of the default instance, opened at the first call; null when it cannot be opened, with the
+/// reason in skep_last_error(). Any thread; never goes away.
+Process* default_process();
+
+/// bpf(2) on a given process side (skep_bpf() is this on default_process()): the result, or -errno.
+int bpf(Process& process, int cmd, bpf_attr* attr, unsigned int size);
+
+/// For a library that sees every close(2) of this process (the preload library): descriptors are then believed without
+/// a system call. From then on each close, dup2 target and close_range is bracketed by the two calls below.
+void skep_trust_descriptors();
+void fd_closing(unsigned first, unsigned last);
+void fd_closed(unsigned first, unsigned last);
+
+}  // namespace skep
