@@ -1,6 +1,15 @@
-# What every target of skep is built with, and the two shapes that targets have: a layer and a test.
+# What every target of skep is built with, and the shapes that targets have: a layer, a test, a fuzzer.
 
 find_package(Threads REQUIRED)
+if(SKEP_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+
+find_program(SKEP_CCACHE ccache)
+if(SKEP_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER ${SKEP_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${SKEP_CCACHE})
+endif()
 
 add_library(skep_options INTERFACE)
 target_compile_options(skep_options INTERFACE
@@ -9,20 +18,54 @@ target_compile_options(skep_options INTERFACE
 target_include_directories(skep_options INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
 target_link_libraries(skep_options INTERFACE Threads::Threads)
 if(SKEP_SANITIZE)
-  target_compile_options(skep_options INTERFACE -fsanitize=${SKEP_SANITIZE} -fno-omit-frame-pointer -g)
+  target_compile_options(skep_options INTERFACE
+    -fsanitize=${SKEP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(skep_options INTERFACE -fsanitize=${SKEP_SANITIZE})
 endif()
-
-if(SKEP_TESTS)
-  find_package(GTest REQUIRED)
+if(SKEP_FUZZ)
+  target_compile_options(skep_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-# skep_test(NAME SOURCE LIBRARIES...): one GoogleTest program, one ctest entry.
+# ThreadSanitizer follows one process only: tests that fork or start programs are left out of that build.
+if(SKEP_SANITIZE MATCHES thread)
+  set(SKEP_PROCESS_TESTS OFF)
+else()
+  set(SKEP_PROCESS_TESTS ON)
+endif()
+
+# skep_test(NAME SOURCE LIBRARIES...): one GoogleTest program, one ctest entry. It counts as skipped when every test in
+# it was. A source that is called *_process_test.cc forks or starts programs.
 function(skep_test name source)
+  if(source MATCHES "_process_test\\.cc$" AND NOT SKEP_PROCESS_TESTS)
+    return()
+  endif()
   add_executable(${name} ${source})
   target_link_libraries(${name} PRIVATE skep_options ${ARGN} GTest::gtest GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\] [1-9][0-9]* test.*\n\\[  PASSED  \\] 0 tests")
+  set_tests_properties(${name} PROPERTIES
+    TIMEOUT 600
+    SKIP_REGULAR_EXPRESSION "\\[  PASSED  \\] 0 tests\\.\n\\[  SKIPPED \\]")
+endfunction()
+
+# skep_fuzzer(NAME SOURCE LIBRARIES...): one libFuzzer program; ctest runs it for SKEP_FUZZ_SECONDS, from the seeds in
+# the folder NAME_seeds beside the source if there is one.
+function(skep_fuzzer name source)
+  if(NOT SKEP_FUZZ)
+    return()
+  endif()
+  add_executable(${name} ${source})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  target_link_libraries(${name} PRIVATE skep_options ${ARGN})
+  get_filename_component(folder ${source} DIRECTORY)
+  set(seeds ${folder}/${name}_seeds)
+  if(NOT EXISTS ${seeds})
+    set(seeds "")
+  endif()
+  set(found ${CMAKE_BINARY_DIR}/fuzz/${name})
+  file(MAKE_DIRECTORY ${found})
+  add_test(NAME ${name} COMMAND ${name} -max_total_time=${SKEP_FUZZ_SECONDS} -print_final_stats=1 -timeout=20
+    -artifact_prefix=${found}/ ${found} ${seeds})
+  set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 600)
 endfunction()
 
 # skep_layer(NAME DEPENDS...): the static library of src/NAME/*.cc, with the tests and fuzzers that stand beside them.
@@ -32,7 +75,7 @@ function(skep_layer name)
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   set(fuzzers ${sources})
   list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cc$")
-  list(FILTER sources EXCLUDE REGEX "_(test|fuzz|bench)\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_(test|fuzz)\\.cc$")
   if(NOT sources)
     return()
   endif()
@@ -45,12 +88,8 @@ function(skep_layer name)
       skep_test(${base} ${test} skep_${name})
     endforeach()
   endif()
-  if(SKEP_FUZZ)
-    foreach(fuzzer IN LISTS fuzzers)
-      get_filename_component(base ${fuzzer} NAME_WE)
-      add_executable(${base} ${fuzzer})
-      target_link_options(${base} PRIVATE -fsanitize=fuzzer)
-      target_link_libraries(${base} PRIVATE skep_${name})
-    endforeach()
-  endif()
+  foreach(fuzzer IN LISTS fuzzers)
+    get_filename_component(base ${fuzzer} NAME_WE)
+    skep_fuzzer(${base} ${fuzzer} skep_${name})
+  endforeach()
 endfunction()
