@@ -67,7 +67,9 @@ std::vector<uint8_t> Generator::key_of(const MapModel& map) {
 }
 
 uint64_t Generator::element_flags(const MapModel& map) {
-  if (one_in(40)) return map.is_per_cpu() ? pick<uint64_t>({3, 5, 7, 32, 64}) : pick<uint64_t>({3, 5, 6, 7, 8, 16, 64, 1ull << 32, ~0ull});
+  if (one_in(40))
+    return map.is_per_cpu() ? pick<uint64_t>({3, 5, 7, 32, 64})
+                            : pick<uint64_t>({3, 5, 6, 7, 8, 16, 64, 1ull << 32, ~0ull});
   const uint64_t existence = pick<uint64_t>({BPF_ANY, BPF_ANY, BPF_NOEXIST, BPF_EXIST});
   return existence | (one_in(map.locked_value ? 3 : 30) ? uint64_t{BPF_F_LOCK} : 0);
 }
@@ -76,7 +78,8 @@ Operation Generator::create() {
   Operation operation = make_operation(BPF_MAP_CREATE, one_in(3) ? 168 : 96);
   operation.returns_descriptor = true;
   MapModel map;
-  map.type = pick<uint32_t>({BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY});
+  map.type =
+      pick<uint32_t>({BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY});
   map.key_size = map.is_array() && !one_in(20) ? 4 : pick<uint32_t>({1, 2, 3, 4, 5, 7, 8, 12, 16, 20, 24, 33, 64, 200});
   map.value_size = pick<uint32_t>({1, 2, 3, 4, 5, 8, 8, 8, 12, 16, 24, 24, 64, 100, 512, 1000});
   map.max_entries = pick<uint32_t>({1, 2, 3, 4, 7, 8, 10, 16, 30, 100, 300});
@@ -110,7 +113,8 @@ Operation Generator::create() {
   put(operation.attr, 12, map.max_entries);
   put(operation.attr, 16, map.flags);
   if (one_in(20)) put(operation.attr, 24, pick<uint32_t>({0, 1, 100, 0xffffffff}));
-  const auto name = pick<std::string_view>({"", "m", "a_map", "fifteen.bytes_", "0123456789abcde", "0123456789abcdef", "bad name", "a-b"});
+  const auto name = pick<std::string_view>(
+      {"", "m", "a_map", "fifteen.bytes_", "0123456789abcde", "0123456789abcdef", "bad name", "a-b"});
   std::memcpy(operation.attr.data() + 28, name.data(), std::min<size_t>(name.size(), 16));
   if (one_in(40)) put(operation.attr, 44, uint32_t{1});
   if (one_in(40)) put(operation.attr, 64, uint64_t{1});
@@ -151,9 +155,11 @@ Operation Generator::element(uint32_t number) {
     case BPF_MAP_GET_NEXT_KEY:
       operation.buffers.push_back({.attr_offset = 16, .content = std::vector<uint8_t>(map.key_size, 0xee)});
       // Which key comes next is a hash table's own affair; whether one does is not, where it is not the last.
-      if (!map.is_array()) operation.compare = operation.buffers[0].raw ? Operation::Compare::kResult : Operation::Compare::kNothing;
+      if (!map.is_array())
+        operation.compare = operation.buffers[0].raw ? Operation::Compare::kResult : Operation::Compare::kNothing;
       break;
-    default: break;
+    default:
+      break;
   }
   disturb(operation, kElementEnd);
   return operation;
@@ -224,9 +230,10 @@ Operation Generator::freeze(uint32_t number) {
 
 /// Calls that no client makes: unknown commands, absurd sizes, descriptors that are not there.
 Operation Generator::nonsense() {
-  Operation operation = make_operation(pick<int>({BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM,
-                                                  BPF_MAP_GET_NEXT_KEY, BPF_MAP_FREEZE, BPF_MAP_LOOKUP_BATCH, 38, 99, -1}),
-                                       pick<unsigned>({0, 4, 8, 16, 32, 56, 168, 176, 200}));
+  Operation operation =
+      make_operation(pick<int>({BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_MAP_GET_NEXT_KEY,
+                                BPF_MAP_FREEZE, BPF_MAP_LOOKUP_BATCH, 38, 99, -1}),
+                     pick<unsigned>({0, 4, 8, 16, 32, 56, 168, 176, 200}));
   if (one_in(3)) operation.attr = bytes(operation.attr.size());
   if (operation.attr.size() >= 40) {
     const uint32_t fd = pick<uint32_t>({0xffffffffu, 0x7fffffffu, 1000000u});
@@ -271,7 +278,8 @@ void Generator::disturb(Operation& operation, unsigned used_size) {
       break;
     default:  // the descriptor of something else
       operation.descriptors.clear();
-      put(operation.attr, operation.command >= BPF_MAP_LOOKUP_BATCH && operation.command <= BPF_MAP_DELETE_BATCH ? 36 : 0,
+      put(operation.attr,
+          operation.command >= BPF_MAP_LOOKUP_BATCH && operation.command <= BPF_MAP_DELETE_BATCH ? 36 : 0,
           pick<uint32_t>({0xffffffffu, 1000000u}));
       break;
   }

@@ -91,8 +91,7 @@ Outcome execute(const Operation& operation, const Side& side, GuardedArena& aren
     if (buffer.attr_offset + 8 <= attr.size()) std::memcpy(attr.data() + buffer.attr_offset, &pointer, 8);
   }
   for (const auto& field : operation.descriptors) {
-    const int fd =
-        field.kind == DescriptorField::Kind::kMap ? side.maps.at(field.number) : side.btfs.at(field.number);
+    const int fd = field.kind == DescriptorField::Kind::kMap ? side.maps.at(field.number) : side.btfs.at(field.number);
     if (field.attr_offset + 4 <= attr.size()) std::memcpy(attr.data() + field.attr_offset, &fd, 4);
   }
   uint8_t* attr_memory = arena.allocate(attr.size());
@@ -100,9 +99,9 @@ Outcome execute(const Operation& operation, const Side& side, GuardedArena& aren
 
   Outcome outcome;
   errno = 0;
-  outcome.result = side.bpf(operation.command,
-                            operation.null_attr ? nullptr : reinterpret_cast<union bpf_attr*>(attr_memory),
-                            operation.size);
+  outcome.result =
+      side.bpf(operation.command, operation.null_attr ? nullptr : reinterpret_cast<union bpf_attr*>(attr_memory),
+               operation.size);
   outcome.error = outcome.result < 0 ? errno : 0;
   outcome.attr.assign(attr_memory, attr_memory + attr.size());
   for (size_t i = 0; i < addresses.size(); ++i) {

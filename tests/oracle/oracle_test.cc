@@ -97,7 +97,8 @@ Contents walk_by_batch(const Side& side, int fd, const MapModel& map, uint32_t v
     for (uint32_t i = 0; i < attr.batch.count; ++i) {
       const auto* key = keys.data() + size_t{i} * map.key_size;
       const auto* value = values.data() + size_t{i} * value_size;
-      if (!contents.emplace(std::vector<uint8_t>(key, key + map.key_size), std::vector<uint8_t>(value, value + value_size))
+      if (!contents
+               .emplace(std::vector<uint8_t>(key, key + map.key_size), std::vector<uint8_t>(value, value + value_size))
                .second) {
         problem = "the batches gave a key twice";
         return contents;
@@ -232,7 +233,10 @@ TEST_F(OracleTest, RandomOperationsAgree) {
     }
   }
   for (const auto& [error, count] : errors_seen) {
-    printf("%10llu x %s\n", static_cast<unsigned long long>(count), error == 0 ? "success" : strerrorname_np(error) != nullptr ? strerrorname_np(error) : "524");
+    printf("%10llu x %s\n", static_cast<unsigned long long>(count),
+           error == 0                          ? "success"
+           : strerrorname_np(error) != nullptr ? strerrorname_np(error)
+                                               : "524");
   }
 }
 
