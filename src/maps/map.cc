@@ -5,9 +5,7 @@ namespace skep {
 
 Status Map::lookup(const void*, void*, uint64_t) const { return fail(kEnotsupp); }
 Status Map::next_key(const void*, void*) const { return fail(kEnotsupp); }
-BatchResult Map::lookup_batch(const void*, void*, uint32_t, uint64_t, BatchSink&) const {
-  return {.error = kEnotsupp};
-}
+BatchResult Map::lookup_batch(const void*, void*, uint32_t, uint64_t, BatchSink&) const { return {.error = kEnotsupp}; }
 uint32_t Map::lookup_many(const void* keys, void* values, uint8_t* found, uint32_t count) const {
   uint32_t hits = 0;
   for (uint32_t i = 0; i < count; ++i) {
@@ -32,6 +30,7 @@ BatchResult Map::take_batch(const Lease&, const void*, void*, uint32_t, uint64_t
 Result<uint64_t> Map::for_each(const Lease&, const std::function<Visit(const void*, void*)>&) {
   return fail(kEnotsupp);
 }
+void Map::settle(const Lease&, void*) {}
 Status Map::modify(const Lease&, const void*, const std::function<void(void*)>&) { return fail(kEnotsupp); }
 
 }  // namespace skep

@@ -28,8 +28,8 @@ struct MapHeader {
   uint32_t btf_key_type;
   uint32_t btf_value_type;
   uint32_t created_by_uid;
-  uint64_t hash_seed[4];  // zeros under BPF_F_ZERO_SEED
-  uint64_t memory;        // bytes reserved at creation ("memlock" in fdinfo)
+  uint64_t hash_seed[4];         // zeros under BPF_F_ZERO_SEED
+  uint64_t memory;               // bytes reserved at creation ("memlock" in fdinfo)
   std::atomic<uint32_t> frozen;  // 1: no more writes from the syscall side; set once (BPF_MAP_FREEZE)
   uint32_t reserved;
 };
@@ -142,7 +142,13 @@ class Map {
                                     const std::function<Visit(const void* key, void* value)>& visit);
   /// Reads the value under the map's own protection against writers, lets `change` edit a copy, and installs that
   /// copy atomically: readers see the value before or after, never between. ENOENT when absent (the C++ face).
+  /// Per-CPU kinds: value_size bytes, the value of the lease's CPU. `change` may run more than once, on a fresh copy
+  /// each time, and must not use this map (EDEADLK or ETIMEDOUT if it tries).
   virtual Status modify(const Lease& lease, const void* key, const std::function<void(void* value)>& change);
+
+  /// Completes what a dead process left half-done in `value`, which a find() gave: for whoever took the value's lock
+  /// over from a dead holder (maps/value_lock.h). Nothing to do for the kinds without such values.
+  virtual void settle(const Lease& lease, void* value);
 
   // -- batch support: 524 for the kinds that have none ---------------------------------------------------------------
   struct BatchSupport {

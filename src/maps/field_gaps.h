@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "maps/map_spec.h"
+#include "memory/shared_copy.h"
+
+namespace skep {
+
+/// The parts of a value that copies between users and the map leave out: its special fields (locks, timers, ...).
+///
+/// Users read zeros there and what they write there is ignored, as in the kernel. Locks stay untouched in the map;
+/// the other fields are zeroed by an update, which is their uninitialised state.
+class FieldGaps {
+ public:
+  explicit FieldGaps(const ValueFields& fields) {
+    add(fields.spin_lock, 4, true);
+    add(fields.res_spin_lock, 4, true);
+    add(fields.timer, 16, false);
+    add(fields.wq, 16, false);
+    add(fields.task_work, 8, false);
+    std::sort(gaps_.begin(), gaps_.begin() + count_, [](const Gap& a, const Gap& b) { return a.offset < b.offset; });
+  }
+
+  [[nodiscard]] bool any() const { return count_ > 0; }
+
+  /// Whether every field lies inside a value of `value_size` bytes.
+  [[nodiscard]] bool fit(uint32_t value_size) const {
+    return std::all_of(gaps_.begin(), gaps_.begin() + count_,
+                       [&](const Gap& gap) { return uint64_t{gap.offset} + gap.size <= value_size; });
+  }
+
+  /// Zeroes the special fields in a private copy of a value.
+  void clear(void* value) const {
+    for (uint32_t i = 0; i < count_; ++i)
+      std::memset(static_cast<std::byte*>(value) + gaps_[i].offset, 0, gaps_[i].size);
+  }
+
+  /// copy_to_shared() of a value whose special fields read as zeros.
+  void copy_cleared(void* shared, const void* from, size_t size) const {
+    copy_to_shared(shared, from, size);
+    for (uint32_t i = 0; i < count_; ++i) {
+      auto* field = static_cast<unsigned char*>(shared) + gaps_[i].offset;
+      for (uint32_t byte = 0; byte < gaps_[i].size; ++byte) __atomic_store_n(field + byte, 0, __ATOMIC_RELAXED);
+    }
+  }
+
+  /// copy_to_shared() around the locks. `from` has its special fields cleared.
+  void copy_in(void* shared, const void* from, size_t size) const {
+    size_t done = 0;
+    for (uint32_t i = 0; i < count_; ++i) {
+      if (!gaps_[i].lock) continue;
+      copy_part(shared, from, done, gaps_[i].offset);
+      done = size_t{gaps_[i].offset} + gaps_[i].size;
+    }
+    copy_part(shared, from, done, size);
+  }
+
+ private:
+  struct Gap {
+    uint32_t offset, size;
+    bool lock;
+  };
+
+  void add(uint32_t offset, uint32_t size, bool lock) {
+    if (offset != ValueFields::kNone) gaps_[count_++] = {offset, size, lock};
+  }
+
+  static void copy_part(void* shared, const void* from, size_t begin, size_t end) {
+    if (begin >= end) return;
+    auto* to = static_cast<unsigned char*>(shared) + begin;
+    const auto* source = static_cast<const unsigned char*>(from) + begin;
+    // copy_to_shared() wants its target aligned to words; a lock is only aligned to 4 bytes.
+    const size_t head = std::min<size_t>(end - begin, (8 - reinterpret_cast<uintptr_t>(to) % 8) % 8);
+    for (size_t i = 0; i < head; ++i) __atomic_store_n(to + i, source[i], __ATOMIC_RELAXED);
+    copy_to_shared(to + head, source + head, end - begin - head);
+  }
+
+  std::array<Gap, 5> gaps_{};
+  uint32_t count_ = 0;
+};
+
+}  // namespace skep

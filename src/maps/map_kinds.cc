@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "maps/map_kinds.h"
+
+namespace skep {
+namespace {
+
+constexpr const MapKind* kKinds[] = {
+    &kArrayKind,
+    &kPerCpuArrayKind,
+};
+
+}  // namespace
+
+const MapKind* find_map_kind(uint32_t type) {
+  for (const MapKind* kind : kKinds) {
+    if (kind->type == type) return kind;
+  }
+  return nullptr;
+}
+
+}  // namespace skep

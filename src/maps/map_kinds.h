@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "maps/map.h"
+
+namespace skep {
+
+/// The kinds there are; each stands in its own file, and find_map_kind()'s table lists them.
+extern const MapKind kHashKind;
+extern const MapKind kArrayKind;
+extern const MapKind kPerCpuHashKind;
+extern const MapKind kPerCpuArrayKind;
+
+}  // namespace skep
