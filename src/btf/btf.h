@@ -56,6 +56,12 @@ struct BtfSectionVariable {
   uint32_t size;    // bytes
 };
 
+/// One parameter of a FUNC_PROTO; both 0 for the "..." at the end.
+struct BtfParameter {
+  uint32_t name_offset;  // in the string section
+  uint32_t type;         // type id
+};
+
 /// Checked BTF: a private copy of the raw bytes and where each type begins in it. Immutable, so any number of threads
 /// may use it. Answers are those of Linux 6.18's BTF_LOAD and of what it does with type ids afterwards.
 ///
@@ -92,27 +98,39 @@ class Btf {
   [[nodiscard]] Result<uint64_t> size_of(uint32_t id) const;
   /// Whether the type is a plain 32-bit integer at bit 0 (the key of an array map), signed or not.
   [[nodiscard]] bool is_32bit_int(uint32_t id) const;
-  /// Where the special fields of a map value of this type (a STRUCT, or a DATASEC for .data / .bss) stand; no fields
-  /// for other types. A struct counts only with its exact name and size. E2BIG: one that must be unique occurs twice;
-  /// EINVAL: misaligned.
+  /// Where the special fields of a map value of this type (a STRUCT, or a DATASEC for .data / .bss) stand. A field
+  /// counts only as a struct of the exact name, size and alignment, itself, in an array of one or in a nested struct;
+  /// of two spin locks in different nested structs the last one counts. As in Linux 6.18 other types have no fields,
+  /// and neither has a value whose fields are not well formed (a timer twice, a list head that tells no node, ...):
+  /// to the map it is plain data. EINVAL: no such type.
   [[nodiscard]] Result<ValueFields> value_fields(uint32_t id) const;
 
   /// Members of a STRUCT or UNION; variables of a DATASEC; how many parameters a FUNC_PROTO has.
   [[nodiscard]] uint32_t vlen(uint32_t id) const;
   [[nodiscard]] BtfMember member(uint32_t id, uint32_t index) const;
   [[nodiscard]] BtfSectionVariable section_variable(uint32_t id, uint32_t index) const;
+  [[nodiscard]] BtfParameter parameter(uint32_t id, uint32_t index) const;
   [[nodiscard]] BtfLinkage linkage(uint32_t func_id) const;
   /// Elements of an ARRAY.
   [[nodiscard]] uint32_t array_length(uint32_t id) const;
 
+  // -- the records themselves ---------------------------------------------------------------------------------------
+  /// The three words that every type begins with, and the words that follow them; 0 for an id that does not exist.
+  [[nodiscard]] uint32_t name_offset(uint32_t id) const { return word(id, 0); }
+  [[nodiscard]] uint32_t info(uint32_t id) const { return word(id, 1); }
+  [[nodiscard]] uint32_t size_or_type(uint32_t id) const { return word(id, 2); }
+  [[nodiscard]] uint32_t extra(uint32_t id, uint32_t index) const { return word(id, 3 + index); }
+  [[nodiscard]] bool kind_flag(uint32_t id) const { return (info(id) >> 31) != 0; }
+
  private:
   friend class BtfChecker;
   Btf() = default;
-  [[nodiscard]] uint32_t word(uint32_t offset) const;
+  [[nodiscard]] uint32_t word(uint32_t id, uint32_t index) const;
 
   std::vector<std::byte> raw_;
-  std::vector<uint32_t> offsets_;  // of each type's record in raw_; [0] is unused
-  uint32_t strings_offset_ = 0;    // of the string section in raw_
+  std::vector<uint32_t> offsets_;      // of each type's record in raw_; [0] is unused
+  std::vector<uint32_t> array_sizes_;  // bytes of each ARRAY, 0 for the other kinds
+  uint32_t strings_offset_ = 0;        // of the string section in raw_
   uint32_t strings_size_ = 0;
 };
 
