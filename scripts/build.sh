@@ -1,8 +1,8 @@
-#!/bin/sh
+#!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Configures a preset where that is needed and builds a target of it.
 # usage: build.sh PRESET TARGET [configure options]
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=$1 target=$2
 shift 2

@@ -3,7 +3,7 @@
 # Builds and runs every test: release, then ASan + UBSan with a minute of each fuzzer, then TSan. Ends with one line that
 # counts them all; fails if any of them failed or a build ran no test. `check.sh release` runs that part alone.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 passed=0 failed=0 skipped=0
 run() {
@@ -29,7 +29,8 @@ run() {
   echo "== $preset: built in $((built - started)) s, tested in $((SECONDS - built)) s"
 }
 
-for preset in ${*:-release asan tsan}; do run "$preset"; done
+[ $# != 0 ] || set -- release asan tsan
+for preset in "$@"; do run "$preset"; done
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" != 0 ]

@@ -15,7 +15,11 @@ command -v dpkg-query >/dev/null || {
 
 missing=""
 for group in "$@"; do
-  eval "packages=\$$group"
+  case $group in
+    build) packages=$build ;;
+    check) packages=$check ;;
+    bench) packages=$bench ;;
+  esac
   for package in $packages; do
     dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
   done

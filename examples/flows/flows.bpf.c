@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Accounts each packet by its flow, its protocol and its size. */
-#include "flows.h"
-
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -12,6 +8,11 @@
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <stdbool.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "flows.h"
 
 #define MAX_VLAN_TAGS 2
 #define MAX_IPV6_EXTENSIONS 6

@@ -114,18 +114,30 @@ static int pin(struct flows* skeleton, const char* directory) {
   return 0;
 }
 
-static void wait_for_line(unsigned long packets) {
+static double seconds(void) {
+  struct timespec now;
+
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Returns how many seconds it waited. */
+static double wait_for_line(unsigned long packets) {
+  double started = seconds();
   int character;
 
   fprintf(stderr, "paused after %lu packets\n", packets);
-  do character = getchar();
-  while (character != '\n' && character != EOF);
+  do {
+    character = getchar();
+  } while (character != '\n' && character != EOF);
+  return seconds() - started;
 }
 
-/* Runs the program on every packet of the capture. Returns how many, or -errno after a message. */
-static long account(struct flows* skeleton, struct capture* capture, unsigned long pause_at) {
+/* Runs the program on every packet of the capture. Returns 0, or -errno after a message. */
+static int account(struct flows* skeleton, struct capture* capture, unsigned long pause_at) {
   static struct captured_packet packet;
   int program = bpf_program__fd(skeleton->progs.account);
+  double started = seconds();
   unsigned long packets = 0;
   int more;
 
@@ -144,24 +156,17 @@ static long account(struct flows* skeleton, struct capture* capture, unsigned lo
       fprintf(stderr, "packet %lu: %s\n", packets + 1, strerror(-error));
       return error;
     }
-    if (++packets == pause_at) wait_for_line(packets);
+    if (++packets == pause_at) started += wait_for_line(packets);
   }
-  return more < 0 ? -EINVAL : (long)packets;
-}
-
-static double seconds(void) {
-  struct timespec now;
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+  if (more < 0) return -EINVAL;
+  fprintf(stderr, "%lu packets in %.1f ms\n", packets, (seconds() - started) * 1e3);
+  return 0;
 }
 
 int main(int argc, char** argv) {
   struct options options;
   struct flows* skeleton;
   struct capture capture;
-  double started;
-  long packets;
   int error;
 
   if (parse_options(argc, argv, &options)) {
@@ -172,12 +177,8 @@ int main(int argc, char** argv) {
   skeleton = load(&options);
   error = skeleton ? 0 : -1;
   if (!error && options.pin_directory) error = pin(skeleton, options.pin_directory);
-  if (!error) {
-    started = seconds();
-    packets = account(skeleton, &capture, options.pause_at);
-    if (packets >= 0) fprintf(stderr, "%ld packets in %.1f ms\n", packets, (seconds() - started) * 1e3);
-    error = packets < 0 ? (int)packets : report(skeleton, options.top);
-  }
+  if (!error) error = account(skeleton, &capture, options.pause_at);
+  if (!error) error = report(skeleton, options.top);
   flows__destroy(skeleton);
   capture_close(&capture);
   return error ? 1 : 0;

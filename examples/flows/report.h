@@ -3,6 +3,8 @@
 #ifndef REPORT_H
 #define REPORT_H
 
+#include "flows.h"
+
 #include "flows.skel.h"
 
 /* Writes totals, protocols, sizes and the `top` largest flows to stdout. Returns 0, or -errno after a message. */
