@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <utility>
 
 #include "machine/machine.h"
 
@@ -11,8 +10,11 @@ namespace skep {
 /// The right to one slot of the machine, from construction to destruction, and a read-side critical section.
 ///
 /// A program runs under a lease of a CPU; every mutation of a map runs under a lease of any slot. Within one thread
-/// leases nest: a second one taken while the first lives is the same slot. Not movable to another thread.
-/// Never keep one while waiting for anything but a map's own locks.
+/// leases nest: a second one taken while the first lives is the same slot, with one exception: a CPU that is leased
+/// inside a lease of a writer's slot (a program started from a visitor of a map) is leased besides, and is the slot of
+/// this lease and of those nested in it, while what the outer lease has begun stays with the outer slot.
+/// Leases end in the reverse order of their beginning. Not movable to another thread; in a child forked under a lease,
+/// the lease is the parent's alone. Never keep one while waiting for anything but a map's own locks.
 class Lease {
  public:
   /// Any slot: for writers.
@@ -22,6 +24,9 @@ class Lease {
     uint32_t number;
   };
   Lease(Machine& machine, Cpu cpu);
+  /// Some CPU, preferably the one this thread runs on: for programs that nobody bound to one.
+  struct AnyCpu {};
+  Lease(Machine& machine, AnyCpu);
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
   ~Lease();
@@ -35,7 +40,42 @@ class Lease {
   Machine* machine_;
   uint32_t slot_;
   uint32_t cpu_;
-  bool outermost_;
 };
+
+// The common cases are here, so that they cost the compare-and-swap and little else.
+
+inline Lease::Lease(Machine& machine) : machine_(&machine) {
+  ThreadState& state = machine.thread_state();
+  uint64_t expected = 0;
+  if (state.held == nullptr &&
+      // Pairs with the fetch_add of begin_grace_period() and the scan that follows it: either the scan sees this word,
+      // or what follows here sees everything that was unlinked before that fetch_add.
+      state.hint->word.compare_exchange_strong(
+          expected, state.tag_word | state.epochs->epoch.load(std::memory_order_acquire), std::memory_order_seq_cst))
+      [[likely]] {
+    full_barrier_after_rmw();
+    state.hint->nesting.store(1, std::memory_order_relaxed);
+    state.held = state.hint;
+    slot_ = state.hint_number;
+    cpu_ = state.hint_cpu;
+    return;
+  }
+  slot_ = machine.acquire_slot(state);
+  cpu_ = slot_ < machine.cpus() ? slot_ : slot_ % machine.cpus();
+}
+
+inline Lease::~Lease() {
+  ThreadState& state = machine_->thread_state();
+  Slot* const slot = state.held;
+  if (slot == state.slots + slot_ && state.outer == nullptr && slot->nesting.load(std::memory_order_relaxed) == 1)
+      [[likely]] {
+    state.held = nullptr;
+    compiler_barrier();
+    // Pairs with the acquire loads of scans and of the next tenant.
+    slot->word.store(0, std::memory_order_release);
+    return;
+  }
+  machine_->release_slot(state, slot_);
+}
 
 }  // namespace skep

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "machine/machine_layout.h"
+#include "machine/thread_state.h"
 #include "memory/result.h"
 #include "memory/segment.h"
 
@@ -31,6 +32,7 @@ class Machine {
   /// EINVAL: a machine of another layout version, or not one at all.
   static Result<std::shared_ptr<Machine>> open(int directory_fd);
   ~Machine();
+  struct ProcessSide;  // what is not in the segment: process_side.h, for this layer only
 
   /// Number of possible CPUs of the host (the kernel's num_possible_cpus(); per-CPU values have this many parts).
   [[nodiscard]] uint32_t cpus() const { return shape_.cpus; }
@@ -44,8 +46,10 @@ class Machine {
   // -- leases: see machine/lease.h, which is what callers use ------------------------------------------------------
   /// Leases any slot for a writer; never fails, waits with yields while all slots are taken by live processes.
   uint32_t acquire_slot();
-  /// Leases slot `cpu` (< cpus()); waits likewise.
+  /// Leases slot `cpu` (< cpus()); waits likewise. Where the thread holds a CPU already, that one again; where it holds a
+  /// writer's slot, the CPU besides.
   uint32_t acquire_cpu(uint32_t cpu);
+  /// Ends one lease of `slot` by this thread; the last one frees it. Nothing in a child forked under the lease.
   void release_slot(uint32_t slot);
 
   // -- liveness ----------------------------------------------------------------------------------------------------
@@ -59,7 +63,7 @@ class Machine {
   [[nodiscard]] bool held_by_this_thread(uint32_t slot) const;
 
   /// Excludes every other recoverer of `subject` (a map id), in this and other processes, while the returned guard
-  /// lives; released by the operating system if this process dies. Slow: for repair only.
+  /// lives; released by the operating system if this process dies. Slow: for repair only. See machine/recovery.h.
   class RecoveryGuard;
   RecoveryGuard lock_recovery(uint64_t subject) const;
 
@@ -72,18 +76,38 @@ class Machine {
   bool elapsed(Epoch epoch);
   /// Waits until elapsed(begin_grace_period()). The caller holds no lease and no reader section.
   void synchronize();
-  /// Runs `callback` in this process after a grace period, in whichever of its threads advances epochs then.
+  /// Runs `callback` in this process after a grace period, in whichever of its threads calls run_deferred() then, with no
+  /// lock of the machine held. What has not run when the machine is destroyed is waited for briefly, then dropped
+  /// without running. A forked child inherits a copy of the queue.
   void defer(std::function<void()> callback);
-  /// Runs the callbacks of this process whose time has come; called by allocation and release paths.
+  /// Runs the callbacks of this process whose time has come; called by allocation and release paths. One relaxed load
+  /// when there are none.
   void run_deferred();
 
   // -- reader sections: see machine/reader_section.h ---------------------------------------------------------------
+  /// The record of the calling thread, claimed on first use; null when all of them are taken by living processes.
   ReaderRecord* reader_record();
 
  private:
   friend class Lease;
-  Machine() = default;
-  struct ProcessSide;  // what is not in the segment
+  friend class ReaderSection;
+  friend class MachineRegistry;
+
+  Machine();
+  ThreadState& thread_state() const {
+    ThreadState* const state = t_thread_state;
+    return state->ready_serial == serial_ ? *state : find_thread_state();
+  }
+  ThreadState& find_thread_state() const;
+  uint32_t acquire_slot(ThreadState& state);
+  uint32_t acquire_cpu(ThreadState& state, uint32_t cpu);
+  uint32_t acquire_any_cpu(ThreadState& state, uint32_t preferred);
+  void release_slot(ThreadState& state, uint32_t slot);
+  void finish_deferred();
+  void begin_section_slowly(ThreadState& state);
+  void end_section_slowly(ThreadState& state);
+
+  const uint64_t serial_;  // never given twice in a process
   MachineShape shape_{};
   std::unique_ptr<ProcessSide> side_;
 };
