@@ -41,15 +41,19 @@ Result<MapSegments> map_windows(int fd, const FileSizes& sizes, Access access) {
 
 /// Reserves what the layout asks for and the header's page; returns how many bytes that is.
 Result<uint64_t> reserve_windows(const MapSegments& segments, const MapLayout& layout, const FileSizes& sizes) {
-  uint64_t reserved = kPageSize;
   if (auto status = segments.control.reserve(0, kPageSize); !status) return std::unexpected(status.error());
+  uint64_t reserved = 0;
+  bool header_counted = false;
   for (const MapLayout::Range& range : layout.reserve) {
     if (range.length == 0) continue;
     if (auto status = segments.control.reserve(range.offset, range.length); !status) {
       return std::unexpected(status.error());
     }
-    reserved += round_up(range.length, kPageSize);
+    const uint64_t begin = range.offset / kPageSize * kPageSize;
+    reserved += round_up(range.offset + range.length, kPageSize) - begin;
+    header_counted |= begin == 0;
   }
+  if (!header_counted) reserved += kPageSize;
   if (layout.reserve_user && sizes.user > 0) {
     if (auto status = segments.user.reserve(0, sizes.user); !status) return std::unexpected(status.error());
     reserved += sizes.user;
