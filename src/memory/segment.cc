@@ -4,7 +4,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <string>
 #include <utility>
@@ -55,6 +54,7 @@ Status Segment::reserve(uint64_t offset, uint64_t length) const {
   if (!writable() || length > size_ || offset > size_ - length) {
     return fail_because(EINVAL, "only what lies inside a writable window can be reserved");
   }
+  if (auto enough = check_memory_for(length); !enough) return enough;
   const uint64_t first = offset / kPageSize * kPageSize;
   const uint64_t last = round_up(offset + length, kPageSize);
   const int error = length == 0 ? 0 : populate_for_writing(data_ + first, last - first);
