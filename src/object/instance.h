@@ -3,17 +3,20 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "machine/machine.h"
 #include "memory/file_header.h"
 #include "memory/result.h"
+#include "object/stats_switch.h"
 
 namespace skep {
 
@@ -46,6 +49,15 @@ class FileDescriptor {
 ///
 /// A *reference* is a shared flock on an open file description; an object is dead when nobody has one and its id is
 /// its only link. Whoever notices removes it, together with its holds.
+///
+/// Invariants
+///   1. An object file that has a name is complete, and was referenced from before it had one.
+///   2. Who removes an object holds its exclusive flock and has seen st_nlink == 1 under it. A reference is the shared
+///      flock, and nobody links a file without one, so st_nlink cannot grow while the remover looks.
+///   3. Who opens an object by id owns it only after it has the shared flock *and* has then seen st_nlink != 0.
+///   4. Holds are removed before the name of their holder: a remover that dies in between leaves a dead object that
+///      the next comer removes, never a hold without a holder.
+/// Any thread and process; nothing here keeps a descriptor open but the directory's.
 class Instance {
  public:
   /// The directory that SKEP_DIR names, else /dev/shm/skep-$UID.
@@ -71,8 +83,17 @@ class Instance {
   Result<FileDescriptor> open_by_id(ObjectKind kind, uint32_t id, int flags);
   /// The smallest living id greater than `after`; ENOENT when there is none. Collects the dead it meets.
   Result<uint32_t> next_id(ObjectKind kind, uint32_t after);
-  /// Removes the object if it is dead; called by those who drop the last reference they know of.
+  /// Removes the object if it is dead, and what it alone held; called by those who drop the last reference they know
+  /// of.
   void collect(ObjectKind kind, uint32_t id);
+  /// Removes every dead object: at opening, and by those who found the file system full.
+  void collect_dead();
+
+  // -- run-time statistics ------------------------------------------------------------------------------------------
+  /// Whether anybody holds a descriptor of enable_stats(). One load while nobody does.
+  [[nodiscard]] bool stats_enabled() { return stats_->maybe_enabled() && stats_->enabled(directory_fd()); }
+  /// A descriptor that keeps run-time statistics on while it, or a duplicate, is open.
+  Result<FileDescriptor> enable_stats() { return stats_->enable(directory_fd()); }
 
   // -- holds --------------------------------------------------------------------------------------------------------
   /// Makes `holder` keep `held` (open as `held_fd`) alive until the holder dies; idempotent.
@@ -81,20 +102,45 @@ class Instance {
   // -- pins ---------------------------------------------------------------------------------------------------------
   /// The pin directory: what clients see as /sys/fs/bpf.
   [[nodiscard]] std::string pin_directory() const { return directory_ + "/pins"; }
+  /// Where clients believe that directory to be.
+  static constexpr std::string_view kClientPinDirectory = "/sys/fs/bpf";
   /// Turns a client's path (absolute below /sys/fs/bpf, or below pin_directory(), or relative to `path_fd`) into one
   /// inside the pin directory. EPERM: it is on another file system; ENOENT / ENOTDIR as path lookup gives them.
   Result<std::string> resolve_pin_path(int path_fd, std::string_view path) const;
+  /// Gives the object behind `fd` one more name. EEXIST, ENOENT, ENOTDIR as link(2); EPERM: a '.' in the name.
   Status pin(int fd, const std::string& resolved_path);
+  /// A new referenced description of the pinned object. EACCES: not an object, or its mode denies `flags`; other errors
+  /// as open(2).
   Result<FileDescriptor> open_pin(const std::string& resolved_path, int flags);
 
-  /// Which kind of object an arbitrary descriptor is. EBADF: not open; EINVAL: something else.
+  /// Which kind of object an arbitrary descriptor is. EBADF: not open (or O_PATH); EINVAL: something else, or an object
+  /// of another instance (with a sentence).
   Result<FileHeader> identify(int fd) const;
+
+  /// The same file as `fd`, open with `flags` in a description of its own that is *not* a reference.
+  static Result<FileDescriptor> reopen(int fd, int flags);
 
  private:
   Instance() = default;
+  Result<int> open_directory() const;
+  Status make_directories() const;
+  [[nodiscard]] FileDescriptor open_object(ObjectKind kind, uint32_t id, int flags) const;
+  /// Removes one object if it is dead, appending to `next` what it held.
+  void collect_one(ObjectKind kind, uint32_t id, std::vector<std::pair<ObjectKind, uint32_t>>& next);
+  /// `fd` has the exclusive flock and one link: removes it.
+  void remove_dead(ObjectKind kind, uint32_t id, std::vector<std::pair<ObjectKind, uint32_t>>& next);
+  void drop_holds(const char* holder_name, std::vector<std::pair<ObjectKind, uint32_t>>& next);
+  void drop_orphaned_holds(std::vector<std::pair<ObjectKind, uint32_t>>& next);
+  void collect_all(std::vector<std::pair<ObjectKind, uint32_t>>& pending);
+  bool alive(ObjectKind kind, uint32_t id);
+
   std::string directory_;
-  mutable int directory_fd_ = -1;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+  mutable std::mutex reopening_;
+  mutable std::atomic<int> directory_fd_{-1};
   std::shared_ptr<Machine> machine_;
+  std::unique_ptr<StatsSwitch> stats_;
 };
 
 }  // namespace skep
