@@ -1,7 +1,7 @@
 # libskep.so: all layers, of which only the C ABI is visible; and what `cmake --install` puts where.
 
 set(layers "")
-foreach(layer IN ITEMS memory machine maps btf prog object syscall)
+foreach(layer IN ITEMS memory machine maps btf prog object syscall capi)
   if(TARGET skep_${layer})
     list(APPEND layers $<TARGET_OBJECTS:skep_${layer}>)
   endif()
@@ -19,7 +19,8 @@ set_target_properties(skep_shared PROPERTIES
 target_include_directories(skep_shared PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(skep_shared PRIVATE $<BUILD_INTERFACE:skep_options>)
-target_link_options(skep_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/libskep.map)
+target_link_options(skep_shared PRIVATE
+  -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/libskep.map -Wl,-z,nodelete)
 
 install(TARGETS skep_shared EXPORT skep LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/skep DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})

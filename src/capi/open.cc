@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <skep/abi.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <string>
+
+#include "capi/handles.h"
+
+namespace skep {
+namespace {
+
+bool valid_name(const char (&name)[16]) {
+  const auto* end = static_cast<const char*>(std::memchr(name, 0, sizeof(name)));
+  return end != nullptr &&
+         std::all_of(name, end, [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '.'; });
+}
+
+bool is_per_cpu(uint32_t type) { return type == BPF_MAP_TYPE_PERCPU_HASH || type == BPF_MAP_TYPE_PERCPU_ARRAY; }
+
+skep_map* make_handle(const skep_instance* instance, std::unique_ptr<Map> map, bool writable) {
+  const uint32_t id = map->header().file.id;
+  const bool per_cpu = is_per_cpu(map->spec().type);
+  return new skep_map{instance->instance, std::move(map), id, writable, per_cpu};
+}
+
+/// What BPF_MAP_CREATE checks before it asks the kind.
+Result<MapCreation> check_attr(const skep_map_attr& attr) {
+  constexpr uint32_t kProgramAccess = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
+  if (attr.size < offsetof(skep_map_attr, id)) return fail_because(EINVAL, "skep_map_attr::size is too small");
+  if (!valid_name(attr.name)) return fail_because(EINVAL, "a map's name has at most 15 characters of [A-Za-z0-9_.]");
+  if ((attr.flags & (BPF_F_RDONLY | BPF_F_WRONLY)) != 0) {
+    return fail_because(EINVAL, "BPF_F_RDONLY and BPF_F_WRONLY belong to descriptors");
+  }
+  if ((attr.flags & kProgramAccess) == kProgramAccess) {
+    return fail_because(EINVAL, "BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG exclude each other");
+  }
+  MapCreation creation;
+  creation.spec = {};
+  creation.spec.type = attr.type;
+  creation.spec.key_size = attr.key_size;
+  creation.spec.value_size = attr.value_size;
+  creation.spec.max_entries = attr.max_entries;
+  creation.spec.flags = attr.flags;
+  std::memcpy(creation.name, attr.name, std::strlen(attr.name));
+  return creation;
+}
+
+/// Maps what `file` refers to; the descriptor is closed on return and the mapping keeps its reference.
+int open_file(const skep_instance* instance, const Result<FileDescriptor>& file, int access, skep_map** out) {
+  if (!file) return -to_int(file.error());
+  const bool writable = access == SKEP_READ_WRITE;
+  auto map = open_map(file->get(), writable ? Access::kReadWrite : Access::kReadOnly, instance->instance->machine());
+  if (!map) return -to_int(map.error());
+  *out = make_handle(instance, std::move(*map), writable);
+  return 0;
+}
+
+int open_flags(int access) { return access == SKEP_READ_WRITE ? O_RDWR : O_RDONLY; }
+
+bool valid_access(int access) { return access == SKEP_READ_WRITE || access == SKEP_READ_ONLY; }
+
+}  // namespace
+}  // namespace skep
+
+using skep::guarded;
+
+int skep_instance_open(const char* directory, skep_instance** out) {
+  return guarded([&] {
+    skep::clear_last_error();
+    auto instance = skep::Instance::open(directory != nullptr ? directory : skep::Instance::default_directory());
+    if (!instance) return -skep::to_int(instance.error());
+    *out = new skep_instance{std::move(*instance)};
+    return 0;
+  });
+}
+
+void skep_instance_close(skep_instance* instance) { delete instance; }
+
+uint32_t skep_instance_cpus(const skep_instance* instance) { return instance->instance->machine().cpus(); }
+
+int skep_map_create(skep_instance* instance, const skep_map_attr* attr, skep_map** out) {
+  return guarded([&] {
+    skep::clear_last_error();
+    const auto creation = skep::check_attr(*attr);
+    if (!creation) return -skep::to_int(creation.error());
+    const auto file = instance->instance->make_file(skep::ObjectKind::kMap);
+    if (!file) return -skep::to_int(file.error());
+    auto map = skep::create_map(file->get(), *creation, instance->instance->machine());
+    if (!map) return -skep::to_int(map.error());
+    const auto id = instance->instance->publish(skep::ObjectKind::kMap, file->get(),
+                                                [&](uint32_t given) { (*map)->header().file.id = given; });
+    if (!id) return -skep::to_int(id.error());
+    *out = skep::make_handle(instance, std::move(*map), true);
+    return 0;
+  });
+}
+
+int skep_map_open_id(skep_instance* instance, uint32_t id, int access, skep_map** out) {
+  return guarded([&] {
+    skep::clear_last_error();
+    if (!skep::valid_access(access)) return -EINVAL;
+    return skep::open_file(
+        instance, instance->instance->open_by_id(skep::ObjectKind::kMap, id, skep::open_flags(access)), access, out);
+  });
+}
+
+int skep_map_open_pin(skep_instance* instance, const char* path, int access, skep_map** out) {
+  return guarded([&] {
+    skep::clear_last_error();
+    if (!skep::valid_access(access)) return -EINVAL;
+    const auto resolved = instance->instance->resolve_pin_path(AT_FDCWD, path);
+    if (!resolved) return -skep::to_int(resolved.error());
+    return skep::open_file(instance, instance->instance->open_pin(*resolved, skep::open_flags(access)), access, out);
+  });
+}
+
+int skep_map_pin(const skep_map* map, const char* path) {
+  return guarded([&] {
+    skep::clear_last_error();
+    const auto resolved = map->instance->resolve_pin_path(AT_FDCWD, path);
+    if (!resolved) return -skep::to_int(resolved.error());
+    const auto file = map->instance->open_by_id(skep::ObjectKind::kMap, map->id, O_RDONLY);
+    if (!file) return -skep::to_int(file.error());
+    return skep::to_code(map->instance->pin(file->get(), *resolved));
+  });
+}
+
+void skep_map_close(skep_map* map) {
+  if (map == nullptr) return;
+  const auto instance = map->instance;
+  const uint32_t id = map->id;
+  delete map;
+  (void)guarded([&] {
+    instance->collect(skep::ObjectKind::kMap, id);
+    return 0;
+  });
+}
+
+int skep_map_describe(const skep_map* map, skep_map_attr* attr) {
+  const skep::MapHeader& header = map->map->header();
+  skep_map_attr known = {};
+  known.size = attr->size;
+  known.type = header.spec.type;
+  known.key_size = header.spec.key_size;
+  known.value_size = header.spec.value_size;
+  known.max_entries = header.spec.max_entries;
+  known.flags = header.spec.flags;
+  std::memcpy(known.name, header.name, sizeof(known.name));
+  known.id = map->id;
+  std::memcpy(attr, &known, std::min<size_t>(attr->size, sizeof(known)));
+  return 0;
+}
+
+uint64_t skep_map_value_bytes(const skep_map* map) { return map->map->user_value_size(); }
