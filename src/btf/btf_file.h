@@ -24,7 +24,7 @@ static_assert(sizeof(BtfFileHeader) == 48);
 /// Fills `fd`, an empty file open for writing, with checked BTF. ENOMEM: the file system is full.
 Status write_btf_file(int fd, std::span<const std::byte> raw);
 
-/// Stores the object's id, as Instance::publish asks for it.
+/// Stores the id of an object in its file's header, as Instance::publish asks for it.
 void store_file_id(int fd, uint32_t id);
 
 /// Reads and checks the BTF in `fd` again: whoever could write the file cannot make this process trust it.

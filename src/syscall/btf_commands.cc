@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+
+#include <algorithm>
 #include <vector>
 
 #include "btf/btf.h"
@@ -25,7 +28,10 @@ Answer publish_btf(Caller& caller, std::shared_ptr<const Btf> btf) {
   auto id =
       caller.instance().publish(ObjectKind::kBtf, raw_fd, [raw_fd](uint32_t given) { store_file_id(raw_fd, given); });
   if (!id) return std::unexpected(id.error());
-  return caller.descriptors().install(std::move(*file));
+  // A descriptor of BTF is read-only.
+  auto reader = caller.instance().open_by_id(ObjectKind::kBtf, *id, O_RDONLY);
+  if (!reader) return std::unexpected(reader.error());
+  return caller.descriptors().install(std::move(*reader));
 }
 
 Status copy_and_check(const bpf_attr& attr, VerifierLog& log, std::shared_ptr<const Btf>& btf) {

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "prog/program_image_check.h"
+
+#include <algorithm>
+
+#include "prog/opcode.h"
+#include "prog/program_image.h"
+
+namespace skep {
+namespace {
+
+using namespace opcode;
+
+bool is_jump_class(uint8_t code) { return (code & 7) == kJmp || (code & 7) == kJmp32; }
+bool is_exit(const bpf_insn& insn) { return insn.code == (kJmp | kExit); }
+bool is_call(const bpf_insn& insn) { return is_jump_class(insn.code) && (insn.code & 0xf0) == kCall; }
+bool is_function_call(const bpf_insn& insn) { return insn.code == (kJmp | kCall) && insn.src_reg == BPF_PSEUDO_CALL; }
+bool is_function_pointer(const bpf_insn& insn) { return is_wide_load(insn) && insn.src_reg == BPF_PSEUDO_FUNC; }
+bool is_always_jump(const bpf_insn& insn) { return insn.code == (kJmp | kJa) || insn.code == (kJmp32 | kJa); }
+
+int64_t jump_target(const bpf_insn& insn, size_t index) {
+  return static_cast<int64_t>(index) + 1 + (insn.code == (kJmp32 | kJa) ? int64_t{insn.imm} : int64_t{insn.off});
+}
+
+}  // namespace
+
+Result<std::vector<uint32_t>> find_functions(std::span<const bpf_insn> code, VerifierLog& log) {
+  std::vector<uint32_t> starts{0};
+  for (size_t i = 0; i < code.size(); ++i) {
+    if (!is_function_call(code[i]) && !is_function_pointer(code[i])) continue;
+    const int64_t target = static_cast<int64_t>(i) + 1 + code[i].imm;
+    if (target < 0 || target >= static_cast<int64_t>(code.size())) {
+      log.print("call to invalid destination\n");
+      return fail(EINVAL);
+    }
+    const auto start = static_cast<uint32_t>(target);
+    const auto at = std::ranges::lower_bound(starts, start);
+    if (at != starts.end() && *at == start) continue;
+    if (starts.size() == kMaxFunctions) {
+      log.print("too many subprograms\n");
+      return fail(E2BIG);
+    }
+    starts.insert(at, start);
+  }
+  return starts;
+}
+
+Status check_jumps(std::span<const bpf_insn> code, std::span<const uint32_t> functions, VerifierLog& log) {
+  for (size_t f = 0; f < functions.size(); ++f) {
+    const size_t begin = functions[f], end = f + 1 < functions.size() ? functions[f + 1] : code.size();
+    for (size_t i = begin; i < end; ++i) {
+      const bpf_insn& insn = code[i];
+      if (!is_jump_class(insn.code) || is_exit(insn) || is_call(insn)) continue;
+      const int64_t target = jump_target(insn, i);
+      if (target < static_cast<int64_t>(begin) || target >= static_cast<int64_t>(end)) {
+        log.print("jump out of range from insn %zu to %lld\n", i, static_cast<long long>(target));
+        return fail(EINVAL);
+      }
+    }
+    if (!is_exit(code[end - 1]) && !is_always_jump(code[end - 1])) {
+      log.print("last insn is not an exit or jmp\n");
+      return fail(EINVAL);
+    }
+  }
+  return {};
+}
+
+Status check_load_form(std::span<const bpf_insn> code, size_t index, VerifierLog& log) {
+  const bpf_insn& insn = code[index];
+  const uint8_t mode = insn.code & 0xe0;
+  if ((insn.code & 7) == kLdx && ((mode != kMem && mode != kMemsx) || insn.imm != 0)) {
+    log.print("BPF_LDX uses reserved fields\n");
+    return fail(EINVAL);
+  }
+  if (!is_wide_load(insn)) return {};
+  if (index + 1 == code.size() || code[index + 1].code != 0 || code[index + 1].dst_reg != 0 ||
+      code[index + 1].src_reg != 0 || code[index + 1].off != 0) {
+    log.print("invalid bpf_ld_imm64 insn\n");
+    return fail(EINVAL);
+  }
+  if (insn.off != 0) {
+    log.print("BPF_LD_IMM64 uses reserved fields\n");
+    return fail(EINVAL);
+  }
+  return {};
+}
+
+Status check_control_flow(std::span<const bpf_insn> code, VerifierLog& log) {
+  std::vector<bool> reached(code.size());
+  std::vector<uint32_t> pending{0};
+  reached[0] = true;
+  const auto reach = [&](int64_t target, size_t from) -> Status {
+    if (target < 0 || target >= static_cast<int64_t>(code.size())) {
+      log.print("jump out of range from insn %zu to %lld\n", from, static_cast<long long>(target));
+      return fail(EINVAL);
+    }
+    if (reached[static_cast<size_t>(target)]) return {};
+    reached[static_cast<size_t>(target)] = true;
+    pending.push_back(static_cast<uint32_t>(target));
+    return {};
+  };
+  while (!pending.empty()) {
+    const size_t i = pending.back();
+    pending.pop_back();
+    const bpf_insn& insn = code[i];
+    Status status{};
+    if (is_exit(insn)) continue;
+    if (is_function_call(insn) || is_function_pointer(insn)) status = reach(static_cast<int64_t>(i) + 1 + insn.imm, i);
+    if (status && is_jump_class(insn.code) && !is_call(insn)) status = reach(jump_target(insn, i), i);
+    if (status && !is_always_jump(insn)) status = reach(static_cast<int64_t>(i) + (is_wide_load(insn) ? 2 : 1), i);
+    if (!status) return status;
+  }
+  for (size_t i = 0; i < code.size(); ++i) {
+    if (!reached[i]) {
+      log.print("unreachable insn %zu\n", i);
+      return fail(EINVAL);
+    }
+    if (!is_wide_load(code[i])) continue;
+    if (reached[i + 1]) {
+      log.print("jump into the middle of ldimm64 insn %zu\n", i);
+      return fail(EINVAL);
+    }
+    ++i;
+  }
+  return {};
+}
+
+Status check_function_infos(std::span<const bpf_func_info> infos, const Btf& btf, std::span<const uint32_t> functions,
+                            VerifierLog& log) {
+  uint32_t previous = 0;
+  for (size_t i = 0; i < infos.size(); ++i) {
+    if (i == 0 && infos[i].insn_off != 0) {
+      log.print("nonzero insn_off %u for the first func info record", infos[i].insn_off);
+      return fail(EINVAL);
+    }
+    if (i > 0 && infos[i].insn_off <= previous) {
+      log.print("same or smaller insn offset (%u) than previous func info record (%u)", infos[i].insn_off, previous);
+      return fail(EINVAL);
+    }
+    if (btf.kind_of(infos[i].type_id) != BtfKind::kFunc) {
+      log.print("invalid type id %u in func info", infos[i].type_id);
+      return fail(EINVAL);
+    }
+    previous = infos[i].insn_off;
+  }
+  if (infos.empty()) return {};
+  if (infos.size() != functions.size()) {
+    log.print("number of funcs in func_info doesn't match number of subprogs\n");
+    return fail(EINVAL);
+  }
+  for (size_t i = 0; i < infos.size(); ++i) {
+    if (infos[i].insn_off != functions[i]) {
+      log.print("func_info BTF section doesn't match subprog layout in BPF program\n");
+      return fail(EINVAL);
+    }
+  }
+  return {};
+}
+
+Status check_line_infos(std::span<const bpf_line_info> infos, const Btf& btf, std::span<const bpf_insn> code,
+                        std::span<const uint32_t> functions, VerifierLog& log) {
+  if (infos.empty()) return {};
+  size_t function = 0;
+  uint32_t previous = 0;
+  for (size_t i = 0; i < infos.size(); ++i) {
+    const bpf_line_info& info = infos[i];
+    if ((i > 0 && info.insn_off <= previous) || info.insn_off >= code.size()) {
+      log.print("Invalid line_info[%zu].insn_off:%u (prev_offset:%u prog->len:%zu)\n", i, info.insn_off, previous,
+                code.size());
+      return fail(EINVAL);
+    }
+    if (code[info.insn_off].code == 0) {
+      log.print("Invalid insn code at line_info[%zu].insn_off\n", i);
+      return fail(EINVAL);
+    }
+    if (btf.string_at(info.line_off).data() == nullptr || btf.string_at(info.file_name_off).data() == nullptr) {
+      log.print("Invalid line_info[%zu].line_off or .file_name_off\n", i);
+      return fail(EINVAL);
+    }
+    if (function < functions.size()) {
+      if (info.insn_off == functions[function]) {
+        ++function;
+      } else if (functions[function] < info.insn_off) {
+        log.print("missing bpf_line_info for func#%zu\n", function);
+        return fail(EINVAL);
+      }
+    }
+    previous = info.insn_off;
+  }
+  if (function != functions.size()) {
+    log.print("missing bpf_line_info for %zu funcs starting from func#%zu\n", functions.size() - function, function);
+    return fail(EINVAL);
+  }
+  return {};
+}
+
+}  // namespace skep

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <skep/abi.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "btf/btf.h"
+#include "btf/verifier_log.h"
+#include "memory/result.h"
+
+namespace skep {
+
+// What BPF_PROG_LOAD says of a program before anybody asks what the program does: the shape of its functions and jumps
+// and whether its BTF tells about those functions. Errors and texts are those of Linux 6.18, one step per function, to
+// be called in this order. What a program does is checked where it runs.
+
+/// Where the functions begin, ascending, 0 first: the targets of calls and function pointers. EINVAL: one is outside;
+/// E2BIG: more than kMaxFunctions.
+Result<std::vector<uint32_t>> find_functions(std::span<const bpf_insn> code, VerifierLog& log);
+
+/// Jumps stay inside their function and functions end with an exit or a jump. EINVAL.
+Status check_jumps(std::span<const bpf_insn> code, std::span<const uint32_t> functions, VerifierLog& log);
+
+/// What func_info and line_info say about the program. EINVAL.
+Status check_function_infos(std::span<const bpf_func_info> infos, const Btf& btf, std::span<const uint32_t> functions,
+                            VerifierLog& log);
+Status check_line_infos(std::span<const bpf_line_info> infos, const Btf& btf, std::span<const bpf_insn> code,
+                        std::span<const uint32_t> functions, VerifierLog& log);
+
+/// Reserved fields of loads, which are looked at together with the maps: one instruction (and the one after it).
+Status check_load_form(std::span<const bpf_insn> code, size_t index, VerifierLog& log);
+
+/// Every instruction can be reached, and no jump leads into the second half of a wide load. EINVAL.
+Status check_control_flow(std::span<const bpf_insn> code, VerifierLog& log);
+
+}  // namespace skep

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "memory/segment.h"
+#include "prog/program_image.h"
+#include "prog/runtime.h"
+#include "syscall/commands.h"
+
+namespace skep {
+
+/// What a process keeps of a program object: its image, the shared counters, and, once it is run here, the code made
+/// ready with the maps that it names. Any thread.
+class ProgramFace : public ObjectFace {
+ public:
+  ProgramFace(ProgramImage image, Segment counters) : image_(std::move(image)), counters_(std::move(counters)) {}
+
+  [[nodiscard]] const ProgramImage& image() const { return image_; }
+  [[nodiscard]] ProgramCounters& counters() const { return *reinterpret_cast<ProgramCounters*>(counters_.data()); }
+  /// Whether this process may write the counters (a pin may have been made read-only).
+  [[nodiscard]] bool counts() const { return counters_.writable(); }
+  /// The ids of the maps it names, then of those bound to it.
+  [[nodiscard]] std::vector<uint32_t> map_ids() const;
+
+  /// The program ready to run, prepared at the first call. ENOENT: one of its maps is gone, which only happens to
+  /// programs that nobody keeps alive; errors of Program::prepare().
+  Result<const Program*> ready(FdTable& descriptors) const;
+
+ private:
+  const ProgramImage image_;
+  const Segment counters_;
+  mutable std::mutex preparing_;
+  mutable std::unique_ptr<Program> program_;  // guarded by preparing_ until set, constant from then on
+};
+
+/// The face of an object whose kind is kProgram.
+const ProgramFace& program_of(const OpenObject& object);
+
+/// A program's description for the runtime, over `image` and its opened maps.
+ProgramDescription describe(const ProgramImage& image, std::vector<std::shared_ptr<Map>> maps);
+
+/// An object name of bpf(2): at most 15 characters of [A-Za-z0-9_.] and a NUL; the rest is cleared. EINVAL.
+Status copy_object_name(char (&to)[BPF_OBJ_NAME_LEN], const char (&from)[BPF_OBJ_NAME_LEN]);
+
+}  // namespace skep

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+// PROG_LOAD, in the order in which Linux 6.18 looks at things.
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include "btf/btf_file.h"
+#include "object/digest.h"
+#include "prog/opcode.h"
+#include "prog/program_image_check.h"
+#include "syscall/log_buffer.h"
+#include "syscall/prog_commands.h"
+
+namespace skep {
+namespace {
+
+constexpr uint32_t kKnownFlags = BPF_F_STRICT_ALIGNMENT | BPF_F_ANY_ALIGNMENT | BPF_F_TEST_RND_HI32 |
+                                 BPF_F_TEST_STATE_FREQ | BPF_F_SLEEPABLE | BPF_F_XDP_HAS_FRAGS |
+                                 BPF_F_XDP_DEV_BOUND_ONLY | BPF_F_TEST_REG_INVARIANTS;
+constexpr size_t kMaxLicense = 128;
+constexpr uint32_t kMaxRecord = 252;            // bytes of a func_info or line_info record
+constexpr uint32_t kMaxValueOffset = 1U << 29;  // of a direct value address
+constexpr uint32_t kCgroupEgress = 1;           // BPF_CGROUP_INET_EGRESS; INGRESS is 0
+
+bool is_tracing(uint32_t type) {
+  return type == BPF_PROG_TYPE_KPROBE || type == BPF_PROG_TYPE_TRACEPOINT || type == BPF_PROG_TYPE_RAW_TRACEPOINT;
+}
+
+bool is_gpl(std::string_view license) {
+  constexpr std::string_view kCompatible[] = {"GPL",          "GPL v2",       "GPL and additional rights",
+                                              "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"};
+  return std::ranges::find(kCompatible, license) != std::end(kCompatible);
+}
+
+/// One load on its way.
+class Loader {
+ public:
+  explicit Loader(Caller& caller)
+      : caller_(caller), attr_(caller.attr), buffer_{attr_.log_buf, attr_.log_size, attr_.log_level}, log_(0) {}
+
+  Answer load() {
+    if (Status status = check_attributes(); !status) return std::unexpected(status.error());
+    log_ = VerifierLog(buffer_.level);
+    Status status = check_program();
+    if (status) {
+      log_.print_summary("checked %zu insns; what they access is checked while they run\n", image_.instructions.size());
+    }
+    // What becomes of the log goes before what became of the program.
+    if (Status logged = buffer_.finish(log_); !logged) status = logged;
+    const uint32_t true_size = buffer_.level != 0 ? log_.true_size() : 0;
+    if (!caller_.write_back(offsetof(bpf_attr, log_true_size), true_size, false)) return fail(EFAULT);
+    if (!status) return std::unexpected(status.error());
+    return publish();
+  }
+
+ private:
+  using Step = Status (Loader::*)();
+
+  Status check_attributes() {
+    for (const Step step : {&Loader::check_flags, &Loader::copy_program, &Loader::check_device, &Loader::check_name}) {
+      if (Status status = (this->*step)(); !status) return status;
+    }
+    return buffer_.check();
+  }
+
+  Status check_flags() {
+    const uint32_t type = attr_.prog_type, attach = attr_.expected_attach_type;
+    if ((attr_.prog_flags & ~kKnownFlags) != 0) return fail(EINVAL);
+    if (attr_.insn_cnt == 0 || attr_.insn_cnt > kMaxInstructions) return fail(E2BIG);
+    if (attr_.attach_prog_fd != 0 || attr_.attach_btf_id != 0) return fail(EINVAL);  // not for the types skep has
+    if (type == BPF_PROG_TYPE_CGROUP_SKB && attach > kCgroupEgress) return fail(EINVAL);
+    if (type == BPF_PROG_TYPE_SYSCALL && attach != 0) return fail(EINVAL);
+    return {};
+  }
+
+  Status copy_program() {
+    image_.instructions.resize(attr_.insn_cnt);
+    if (!read_user(image_.instructions.data(), attr_.insns, attr_.insn_cnt * sizeof(bpf_insn))) return fail(EFAULT);
+    char license[kMaxLicense] = {};
+    if (read_user_string(license, attr_.license, sizeof license - 1) == -1) return fail(EFAULT);
+    image_.facts.gpl_compatible = is_gpl(license) ? 1 : 0;
+    if (attr_.signature != 0) return fail_because(EINVAL, "skep has no keyring to check a program's signature with");
+    return {};
+  }
+
+  Status check_device() {
+    if (attr_.prog_ifindex != 0) {
+      const bool possible = attr_.prog_type == BPF_PROG_TYPE_XDP || attr_.prog_type == BPF_PROG_TYPE_SCHED_CLS;
+      return possible ? fail_because(EOPNOTSUPP, "skep has no devices to bind a program to") : fail(EINVAL);
+    }
+    return program_type_supported(attr_.prog_type) ? Status{} : Status(fail(EINVAL));
+  }
+
+  Status check_name() {
+    image_.facts.type = attr_.prog_type;
+    image_.facts.expected_attach_type = attr_.expected_attach_type;
+    image_.facts.flags = attr_.prog_flags;
+    image_.facts.created_by_uid = ::getuid();
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    image_.facts.load_time = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+    return copy_object_name(image_.facts.name, attr_.prog_name);
+  }
+
+  Status check_program() {
+    for (const Step step :
+         {&Loader::add_listed_maps, &Loader::open_btf_of_program, &Loader::check_functions, &Loader::check_infos,
+          &Loader::resolve_loads, &Loader::check_flow, &Loader::check_sleepable, &Loader::prepare}) {
+      if (Status status = (this->*step)(); !status) return status;
+    }
+    return {};
+  }
+
+  /// fd_array with fd_array_cnt: maps that the program is to have even if it does not name them; BTF is accepted.
+  Status add_listed_maps() {
+    for (uint32_t i = 0; i < attr_.fd_array_cnt; ++i) {
+      int fd = -1;
+      if (!read_user(&fd, attr_.fd_array + uint64_t{i} * sizeof fd, sizeof fd)) return fail(EFAULT);
+      const auto object = caller_.descriptors().share(fd);
+      if (object && (*object)->kind == ObjectKind::kBtf) continue;
+      if (auto index = add_map(fd); !index) return std::unexpected(index.error());
+    }
+    return {};
+  }
+
+  Result<uint32_t> add_map(int fd) {
+    const auto object = caller_.descriptors().share(fd, ObjectKind::kMap);
+    if (!object) {
+      log_.print("fd %d is not pointing to valid bpf_map\n", fd);
+      return std::unexpected(object.error());
+    }
+    for (uint32_t i = 0; i < maps_.size(); ++i) {
+      if (maps_[i].object->id == (*object)->id) return i;
+    }
+    const bool no_locks = attr_.prog_type == BPF_PROG_TYPE_SOCKET_FILTER || is_tracing(attr_.prog_type);
+    if (no_locks && (*object)->has_spin_lock) {
+      log_.print("%s progs cannot use bpf_spin_lock yet\n", is_tracing(attr_.prog_type) ? "tracing" : "socket filter");
+      return fail(EINVAL);
+    }
+    if (maps_.size() == kMaxMaps) {
+      log_.print("The total number of maps per program has reached the limit of %u\n", kMaxMaps);
+      return fail(E2BIG);
+    }
+    maps_.push_back({fd, *object});
+    image_.maps.push_back((*object)->id);
+    return static_cast<uint32_t>(maps_.size() - 1);
+  }
+
+  Status open_btf_of_program() {
+    if (attr_.func_info_cnt == 0 && attr_.line_info_cnt == 0) return {};
+    const auto object = caller_.descriptors().share(static_cast<int>(attr_.prog_btf_fd), ObjectKind::kBtf);
+    if (!object) return std::unexpected(object.error());
+    btf_ = *object;
+    image_.facts.btf_id = btf_->id;
+    return read_records(image_.function_infos, attr_.func_info, attr_.func_info_cnt, attr_.func_info_rec_size,
+                        offsetof(bpf_attr, func_info_rec_size), kMaxInstructions, "func");
+  }
+
+  /// An array of records whose size the client tells: a longer record is fine as long as what skep does not know is
+  /// zero. Never reads more than `limit` + 1 of them: that many are refused anyway.
+  template <class T>
+  Status read_records(std::vector<T>& records, uint64_t user, uint32_t count, uint32_t record_size, size_t size_offset,
+                      uint32_t limit, const char* what) {
+    if (count == 0) return {};
+    if (record_size < sizeof(T) || record_size > kMaxRecord || record_size % 4 != 0) {
+      log_.print("invalid %s info rec size %u\n", what, record_size);
+      return fail(EINVAL);
+    }
+    records.resize(std::min(count, limit + 1));
+    for (T& record : records) {
+      unsigned char bytes[kMaxRecord];
+      if (!read_user(bytes, user, record_size)) return fail(EFAULT);
+      if (std::any_of(bytes + sizeof(T), bytes + record_size, [](unsigned char byte) { return byte != 0; })) {
+        log_.print("nonzero tailing record in %s info", what);
+        const uint32_t known = sizeof(T);
+        return fail(caller_.write_back(size_offset, known) ? E2BIG : EFAULT);
+      }
+      std::memcpy(&record, bytes, sizeof(T));
+      user += record_size;
+    }
+    return {};
+  }
+
+  Status check_functions() {
+    auto starts = find_functions(image_.instructions, log_);
+    if (!starts) return std::unexpected(starts.error());
+    functions_ = std::move(*starts);
+    return check_jumps(image_.instructions, functions_, log_);
+  }
+
+  Status check_infos() {
+    if (btf_ == nullptr) return {};
+    const Btf& btf = btf_of(*btf_);
+    Status status = check_function_infos(image_.function_infos, btf, functions_, log_);
+    if (status) {
+      status = read_records(image_.line_infos, attr_.line_info, attr_.line_info_cnt, attr_.line_info_rec_size,
+                            offsetof(bpf_attr, line_info_rec_size), attr_.insn_cnt, "line");
+    }
+    return status ? check_line_infos(image_.line_infos, btf, image_.instructions, functions_, log_) : status;
+  }
+
+  /// Names of maps become indices into the program's maps; the tags are taken from the instructions without them.
+  Status resolve_loads() {
+    compute_tags();
+    auto& code = image_.instructions;
+    for (size_t i = 0; i < code.size(); ++i) {
+      if (Status status = check_load_form(code, i, log_); !status) return status;
+      if (!is_wide_load(code[i])) continue;
+      if (code[i].src_reg != 0 && code[i].src_reg != BPF_PSEUDO_FUNC) {
+        if (Status status = resolve_map(code[i], code[i + 1]); !status) return status;
+      }
+      ++i;
+    }
+    return {};
+  }
+
+  Status resolve_map(bpf_insn& insn, const bpf_insn& second) {
+    const bool value = insn.src_reg == BPF_PSEUDO_MAP_VALUE || insn.src_reg == BPF_PSEUDO_MAP_IDX_VALUE;
+    const bool indexed = insn.src_reg == BPF_PSEUDO_MAP_IDX || insn.src_reg == BPF_PSEUDO_MAP_IDX_VALUE;
+    if (!names_map(insn) || (!value && second.imm != 0)) {
+      log_.print("unrecognized bpf_ld_imm64 insn\n");
+      return fail(EINVAL);
+    }
+    int fd = insn.imm;
+    if (indexed) {
+      if (attr_.fd_array == 0) {
+        log_.print("fd_idx without fd_array is invalid\n");
+        return fail(EPROTO);
+      }
+      const uint64_t at = attr_.fd_array + static_cast<uint64_t>(int64_t{insn.imm} * static_cast<int64_t>(sizeof fd));
+      if (!read_user(&fd, at, sizeof fd)) return fail(EFAULT);
+    }
+    const auto index = add_map(fd);
+    if (!index) return std::unexpected(index.error());
+    if (value) {
+      if (Status status = check_value_offset(*maps_[*index].object, static_cast<uint32_t>(second.imm)); !status) {
+        return status;
+      }
+    }
+    insn.src_reg = (value ? BPF_PSEUDO_MAP_VALUE : BPF_PSEUDO_MAP_FD) & 0xf;
+    insn.imm = static_cast<int32_t>(*index);
+    return {};
+  }
+
+  Status check_value_offset(const OpenObject& object, uint32_t offset) {
+    const MapSpec& spec = object.map->spec();
+    if (offset >= kMaxValueOffset) {
+      log_.print("direct value offset of %u is not allowed\n", offset);
+      return fail(EINVAL);
+    }
+    if (spec.type != BPF_MAP_TYPE_ARRAY) {
+      log_.print("no direct value access support for this map type\n");
+      return fail(EINVAL);
+    }
+    const int error = spec.max_entries != 1 ? kEnotsupp : offset >= spec.value_size ? EINVAL : 0;
+    if (error == 0) return {};
+    log_.print("invalid access to map value pointer, value_size=%u off=%u\n", spec.value_size, offset);
+    return fail(error);
+  }
+
+  void compute_tags() {
+    std::vector<bpf_insn> plain = image_.instructions;
+    for (size_t i = 0; i < plain.size(); ++i) {
+      const bool named =
+          is_wide_load(plain[i]) && (plain[i].src_reg == BPF_PSEUDO_MAP_FD || plain[i].src_reg == BPF_PSEUDO_MAP_VALUE);
+      if (!named) continue;
+      plain[i].imm = 0;
+      if (i + 1 < plain.size() && plain[i + 1].code == 0) plain[++i].imm = 0;
+    }
+    const std::span<const bpf_insn> all(plain);
+    const auto tag_of = [](std::span<const bpf_insn> code, uint8_t(&tag)[BPF_TAG_SIZE]) {
+      const auto digest = sha256(std::as_bytes(code));
+      std::copy_n(digest.begin(), sizeof tag, tag);
+    };
+    tag_of(all, image_.facts.tag);
+    for (size_t f = 0; f < functions_.size(); ++f) {
+      const size_t end = f + 1 < functions_.size() ? functions_[f + 1] : all.size();
+      ProgramFunction& function = image_.functions.emplace_back();
+      function.start = functions_[f];
+      tag_of(all.subspan(functions_[f], end - functions_[f]), function.tag);
+    }
+  }
+
+  Status check_flow() { return check_control_flow(image_.instructions, log_); }
+
+  Status check_sleepable() {
+    const bool sleepable = (attr_.prog_flags & BPF_F_SLEEPABLE) != 0;
+    if (attr_.prog_type == BPF_PROG_TYPE_SYSCALL && !sleepable) {
+      log_.print("Syscall programs can only be sleepable\n");
+      return fail(EINVAL);
+    }
+    if (sleepable && attr_.prog_type != BPF_PROG_TYPE_SYSCALL && attr_.prog_type != BPF_PROG_TYPE_KPROBE) {
+      log_.print("Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable\n");
+      return fail(EINVAL);
+    }
+    return {};
+  }
+
+  Status prepare() {
+    std::vector<std::shared_ptr<Map>> maps;
+    for (const UsedMap& used : maps_) maps.push_back(used.object->map);
+    const auto program = Program::prepare(describe(image_, std::move(maps)));
+    image_.facts.verified_instructions = attr_.insn_cnt;
+    if (program) return {};
+    log_.print("%s\n", last_error_sentence());
+    return fail(program.error() == Errno{EPERM} ? EINVAL : to_int(program.error()));
+  }
+
+  Answer publish() {
+    auto file = caller_.instance().make_file(ObjectKind::kProgram);
+    if (!file) return std::unexpected(file.error());
+    const int fd = file->get();
+    if (Status status = write_program_file(fd, image_); !status) return std::unexpected(status.error());
+    Status held{};
+    const auto id = caller_.instance().publish(ObjectKind::kProgram, fd, [&](uint32_t given) {
+      store_file_id(fd, given);
+      held = hold_everything(given);
+    });
+    if (!id) return std::unexpected(id.error());
+    if (!held) {
+      *file = FileDescriptor();
+      caller_.instance().collect(ObjectKind::kProgram, *id);
+      return std::unexpected(held.error());
+    }
+    return caller_.descriptors().install(std::move(*file));
+  }
+
+  /// From here on the program keeps its maps and its BTF alive. They are alive now: the client has descriptors of them.
+  Status hold_everything(uint32_t id) {
+    for (const UsedMap& used : maps_) {
+      Status held = caller_.instance().hold(ObjectKind::kProgram, id, ObjectKind::kMap, used.object->id, used.fd);
+      if (!held) return held;
+    }
+    if (btf_ == nullptr) return {};
+    return caller_.instance().hold(ObjectKind::kProgram, id, ObjectKind::kBtf, btf_->id,
+                                   static_cast<int>(attr_.prog_btf_fd));
+  }
+
+  struct UsedMap {
+    int fd;
+    std::shared_ptr<const OpenObject> object;
+  };
+
+  Caller& caller_;
+  const bpf_attr& attr_;
+  const LogBuffer buffer_;
+  VerifierLog log_;
+  ProgramImage image_;
+  std::vector<UsedMap> maps_;
+  std::vector<uint32_t> functions_;
+  std::shared_ptr<const OpenObject> btf_;
+};
+
+}  // namespace
+
+Answer prog_load(Caller& caller) { return Loader(caller).load(); }
+
+}  // namespace skep
