@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs the Debian packages that the named groups need and that are missing; says nothing when none is.
-# usage: install-packages.sh [build] [check] [bench]
+# usage: install-packages.sh [build] [check] [bench] [tidy]
 set -eu
 
 build="cmake ninja-build g++ clang-19 libgtest-dev libbpf-dev bpftool"
-check="libclang-rt-19-dev llvm-19"
-bench="libbpf-dev libtbb-dev liburcu-dev"
+check="libclang-rt-19-dev llvm-19 python3"
+bench="libtbb-dev liburcu-dev"
+tidy="clang-tidy-19 clang-format"
 
 command -v dpkg-query >/dev/null || {
   echo "This is not Debian: please provide what these packages hold: $build $check $bench" >&2
@@ -19,6 +20,7 @@ for group in "$@"; do
     build) packages=$build ;;
     check) packages=$check ;;
     bench) packages=$bench ;;
+    tidy) packages=$tidy ;;
   esac
   for package in $packages; do
     dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
