@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// The calls that end descriptors, and syscall(2) itself: bpf(2) comes in here.
+
+#include <fcntl.h>
+#include <limits.h>
+#include <skep/bpf.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "preload/export.h"
+#include "preload/kernel_call.h"
+#include "preload/real.h"
+#include "preload/runtime.h"
+#include "syscall/process.h"
+
+using namespace skep::preload;
+
+namespace {
+
+/// Tells the descriptor table that the numbers first..last are closed while this lives. errno is that of the call.
+class Closing {
+ public:
+  Closing(unsigned first, unsigned last) : first_(first), last_(last), told_(serving()) {
+    if (told_) skep::fd_closing(first_, last_);
+  }
+  explicit Closing(int fd) : Closing(static_cast<unsigned>(fd), static_cast<unsigned>(fd)) {}
+  Closing(const Closing&) = delete;
+  Closing& operator=(const Closing&) = delete;
+  ~Closing() {
+    if (!told_) return;
+    const int saved_errno = errno;
+    skep::fd_closed(first_, last_);
+    errno = saved_errno;
+  }
+
+ private:
+  unsigned first_;
+  unsigned last_;
+  bool told_;
+};
+
+long take_bpf(long command, long attr, long size) {
+  if (!serving() && start() == nullptr) [[unlikely]] return -1;
+  return skep_bpf(static_cast<int>(command), reinterpret_cast<bpf_attr*>(attr), static_cast<unsigned>(size));
+}
+
+}  // namespace
+
+// Declared with all the arguments a system call can have instead of "...": registers are read as they come, whatever
+// the caller has put into them, which is what libc's own does.
+SKEP_TAKES long skep_syscall(long number, long a, long b, long c, long d, long e, long f) __asm__("syscall");
+long skep_syscall(long number, long a, long b, long c, long d, long e, long f) {
+  switch (number) {
+    case SYS_bpf:
+      return take_bpf(a, b, c);
+    case SYS_close: {
+      const Closing closing(static_cast<int>(a));
+      return kernel_call(number, a, b, c, d, e, f);
+    }
+    case SYS_close_range:
+      return close_range(static_cast<unsigned>(a), static_cast<unsigned>(b), static_cast<int>(c));
+    case SYS_dup2:
+      return dup2(static_cast<int>(a), static_cast<int>(b));
+    case SYS_dup3:
+      return dup3(static_cast<int>(a), static_cast<int>(b), static_cast<int>(c));
+    default:
+      return kernel_call(number, a, b, c, d, e, f);
+  }
+}
+
+SKEP_TAKES int close(int fd) {
+  const Closing closing(fd);
+  return real::close(fd);
+}
+
+SKEP_TAKES int close_range(unsigned first, unsigned last, int flags) noexcept {
+  // CLOSE_RANGE_CLOEXEC closes nothing now; with CLOSE_RANGE_UNSHARE this thread alone loses the descriptors, and
+  // the others' entries are looked up again.
+  if ((static_cast<unsigned>(flags) & CLOSE_RANGE_CLOEXEC) != 0 || first > last) {
+    return real::close_range(first, last, flags);
+  }
+  const Closing closing(first, last);
+  return real::close_range(first, last, flags);
+}
+
+SKEP_TAKES void closefrom(int first) noexcept {
+  const Closing closing(static_cast<unsigned>(first < 0 ? 0 : first), UINT_MAX);
+  real::closefrom(first);
+}
+
+SKEP_TAKES int dup2(int from, int to) noexcept {
+  if (from == to) return real::dup2(from, to);
+  const Closing closing(to);
+  return real::dup2(from, to);
+}
+
+SKEP_TAKES int dup3(int from, int to, int flags) noexcept {
+  const Closing closing(to);
+  return real::dup3(from, to, flags);
+}
+
+SKEP_TAKES int fclose(FILE* stream) {
+  const int saved_errno = errno;
+  const int fd = fileno(stream);
+  errno = saved_errno;
+  if (fd < 0) return real::fclose(stream);
+  const Closing closing(fd);
+  return real::fclose(stream);
+}

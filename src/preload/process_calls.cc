@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls about the process: its limits and its mounts.
+
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "preload/client_path.h"
+#include "preload/export.h"
+#include "preload/real.h"
+
+using namespace skep::preload;
+
+namespace {
+
+/// skep locks no memory: a loader that may not raise the limit for BPF has nothing to worry about.
+int forgive(int result, int resource) {
+  return result != 0 && errno == EPERM && resource == RLIMIT_MEMLOCK ? 0 : result;
+}
+
+}  // namespace
+
+SKEP_TAKES int setrlimit(__rlimit_resource_t resource, const struct rlimit* limits) noexcept {
+  return forgive(real::setrlimit(static_cast<int>(resource), limits), static_cast<int>(resource));
+}
+SKEP_TAKES_ALSO(setrlimit64, setrlimit);
+
+SKEP_TAKES int prlimit(pid_t process, __rlimit_resource resource, const struct rlimit* limits,
+                       struct rlimit* old) noexcept {
+  const int result = real::prlimit(process, static_cast<int>(resource), limits, old);
+  return limits == nullptr ? result : forgive(result, static_cast<int>(resource));
+}
+SKEP_TAKES_ALSO(prlimit64, prlimit);
+
+SKEP_TAKES int mount(const char* source, const char* target, const char* type, unsigned long flags,
+                     const void* data) noexcept {
+  const ClientPath path(target);
+  if (path.refused()) return -1;
+  if (path.mapped()) {
+    // It is mounted already, as far as the program can tell: a directory is all that is needed.
+    return real::access((std::string(path.get()) + "/").c_str(), F_OK);
+  }
+  if (type != nullptr && std::strcmp(type, "bpf") == 0) {
+    errno = EPERM;
+    return -1;
+  }
+  return real::mount(source, target, type, flags, data);
+}
+
+SKEP_TAKES int umount2(const char* target, int flags) noexcept {
+  const ClientPath path(target);
+  if (path.refused()) return -1;
+  return path.mapped() ? real::access((std::string(path.get()) + "/").c_str(), F_OK) : real::umount2(target, flags);
+}
+
+SKEP_TAKES int umount(const char* target) noexcept { return umount2(target, 0); }
