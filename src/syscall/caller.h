@@ -15,8 +15,9 @@ namespace skep {
 
 /// One process's side of an instance: what skep_bpf() works on.
 struct Process {
+  explicit Process(std::shared_ptr<Instance> whose) : instance(std::move(whose)) {}
   std::shared_ptr<Instance> instance;
-  FdTable descriptors{*instance};
+  FdTable descriptors{*this};
 };
 
 /// What a command gets: where it runs, and its arguments after the entry rules (copied in, unknown tail refused, every

@@ -13,7 +13,7 @@ class Btf;
 // Every command of bpf(2), one function each; the table that calls them is in bpf.cc. Behaviour and errno are those of
 // Linux 6.18, in its order of checks.
 
-// -- maps (map_create.cc, map_elements.cc, map_batch.cc, map_freeze.cc)
+// -- maps (map_create.cc, map_elements.cc, map_batch.cc, map_freeze.cc, map_info.cc)
 // ------------------------------------------------
 Answer map_create(Caller& caller);
 Answer map_lookup_elem(Caller& caller);
@@ -26,8 +26,10 @@ Answer map_lookup_and_delete_batch(Caller& caller);
 Answer map_update_batch(Caller& caller);
 Answer map_delete_batch(Caller& caller);
 Answer map_freeze(Caller& caller);
+/// OBJ_GET_INFO_BY_FD for a map.
+Answer map_info(Caller& caller, const OpenObject& object);
 
-// -- objects (object_commands.cc)
+// -- objects (object_commands.cc, pin_commands.cc)
 // --------------------------------------------------------------------------------------
 Answer obj_pin(Caller& caller);
 Answer obj_get(Caller& caller);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -8,12 +9,15 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "maps/map.h"
 #include "memory/result.h"
 #include "object/instance.h"
 
 namespace skep {
+
+struct Process;
 
 /// What this process keeps of an object that is not a map: a decoded program, parsed BTF. Derived from by those kinds.
 class ObjectFace {
@@ -25,8 +29,8 @@ class ObjectFace {
 struct OpenObject : std::enable_shared_from_this<OpenObject> {
   ObjectKind kind = ObjectKind::kMap;
   uint32_t id = 0;
-  bool readable = false;  // of the descriptor: O_RDONLY or O_RDWR (FMODE_CAN_READ of the kernel's map access)
-  bool writable = false;
+  bool readable = false;  // the descriptor is O_RDONLY or O_RDWR
+  bool writable = false;  // the descriptor is O_WRONLY or O_RDWR
   dev_t device = 0;
   ino_t inode = 0;
 
@@ -34,9 +38,14 @@ struct OpenObject : std::enable_shared_from_this<OpenObject> {
   std::shared_ptr<ObjectFace> face;  // every other kind
   // Copies of constants of the map, so that the element commands read one cache line of their own.
   uint32_t key_size = 0;
+  uint32_t type = 0;  // BPF_MAP_TYPE_*
   uint64_t user_value_size = 0;
   bool keyless = false;
   bool has_spin_lock = false;
+
+ private:
+  friend class FdTable;
+  std::shared_ptr<OpenObject> published_;  // itself while it stands in the table, which owns it so
 };
 
 /// Which object each descriptor of this process is.
@@ -48,30 +57,30 @@ struct OpenObject : std::enable_shared_from_this<OpenObject> {
 ///   the table does not see it.
 ///
 /// Layout
-///   chunks_[fd / 1024] -> 1024 x atomic<OpenObject*>      (chunks never move and never go)
-///   null: not known | kClosing: do not remember | else: known
+///   chunks_[fd / 1024] -> 1024 x atomic<OpenObject*>      (chunks never move and never go; null: not known)
 ///
 /// Operations
 ///   find      two loads; trusted: that is all; else fstat(2) and F_GETFL must agree with the entry
 ///   share     the same, owning
-///   install   publishes an entry made by the caller
+///   install   publishes the object of a descriptor that a command made
 ///   closing / closed   bracket a close(2) of which the table is told
 ///
 /// Invariants
 ///   1. A published OpenObject is constant and lives until a grace period after it was taken out of its entry.
-///   2. In trusted mode an entry is taken out before its descriptor is closed (closing()), and nothing is put in until
-///      closed(); so an entry never outlives its descriptor's number.
-///   3. Every fd of one map in this process shares one Map.
+///   2. In trusted mode an entry is taken out before its descriptor is closed (closing()), and while any close is under
+///      way nothing is put in; so no entry outlives its descriptor.
+///   3. All descriptors of one map in this process share one Map.
 ///
 /// Ordering
-///   1. The release store of an entry pairs with the acquire load in find(): a found object is complete.
+///   1. The release store of an entry pairs with the acquire load in known(): a found object is complete.
+///   2. The entry's removal precedes Machine::defer, whose grace period covers every find() that still saw it.
 ///
-/// Progress    find: wait-free. Everything else: one mutex, taken after no other lock.
+/// Progress    find: wait-free. Everything else: one mutex, under which files are opened and mapped.
 /// Reclamation Machine::defer after the entry was taken out; readers are inside a ReaderSection.
-/// Fork        The mutex is held across fork(2); the child inherits a table that is right for its descriptors.
+/// Locks       mutex_ before every lock of the machine; held across fork(2), so that the child inherits a whole table.
 class FdTable {
  public:
-  explicit FdTable(Instance& instance);
+  explicit FdTable(Process& process);
   FdTable(const FdTable&) = delete;
   FdTable& operator=(const FdTable&) = delete;
   ~FdTable();
@@ -84,10 +93,11 @@ class FdTable {
   /// share() and the kind: EINVAL when it is another.
   Result<std::shared_ptr<const OpenObject>> share(int fd, ObjectKind kind);
 
-  /// Publishes what is behind a descriptor that a command just made and gives the descriptor away: its number.
-  int install(FileDescriptor fd, std::shared_ptr<OpenObject> object);
-  /// As install(), for a new descriptor whose object is to be opened from its file.
+  /// Opens and publishes the object behind a descriptor that a command just made, and gives the descriptor away: its
+  /// number. On an error it is closed.
   Result<int> install(FileDescriptor fd);
+  /// The same for a new map whose windows are mapped already (from a description that is no reference).
+  Result<int> install(FileDescriptor fd, std::unique_ptr<Map> map);
 
   /// The one Map of this process over the map `id` (which somebody keeps alive), without a descriptor: programs use it
   /// for the maps they hold. ENOENT: there is no such map (any more).
@@ -102,23 +112,39 @@ class FdTable {
 
  private:
   static constexpr unsigned kChunkSize = 1024;
-  static constexpr unsigned kChunks = 1024;
-  struct Chunk;
+  static constexpr unsigned kChunks = 1024;  // descriptors beyond are looked up anew at each call
+  struct Chunk {
+    std::atomic<OpenObject*> entries[kChunkSize];
+  };
+  struct Dying {
+    unsigned fd;
+    ObjectKind kind;
+    uint32_t id;
+  };
 
-  const OpenObject* known(int fd) const;
+  [[nodiscard]] OpenObject* known(int fd) const;
   static bool agrees(const OpenObject& object, int fd);
+  Result<std::shared_ptr<OpenObject>> find_slowly(int fd);
+  // All below: mutex_ is held.
   Result<std::shared_ptr<OpenObject>> open(int fd);
-  Result<std::shared_ptr<Map>> map_of_file(int fd, const FileHeader& header, ino_t inode);
-  Result<std::shared_ptr<OpenObject>> lookup_slowly(int fd);
-  Chunk* chunk_for(unsigned fd);
-  void put(unsigned fd, std::shared_ptr<OpenObject> object);
-  void retire(std::shared_ptr<OpenObject> object);
+  Result<std::shared_ptr<Map>> map_of_file(int fd, const struct stat& info, bool client_writes);
+  void describe_map(OpenObject& object, std::shared_ptr<Map> map) const;
+  void put(unsigned fd, const std::shared_ptr<OpenObject>& object);
+  void take_out(std::atomic<OpenObject*>& entry);
 
+  static void before_fork();
+  static void after_fork(bool child);
+
+  Process& process_;
   Instance& instance_;
   std::atomic<bool> trusted_{false};
   std::atomic<Chunk*> chunks_[kChunks] = {};
   std::mutex mutex_;
-  std::unordered_map<ino_t, std::weak_ptr<Map>> maps_;  // guarded by mutex_
+  // Guarded by mutex_:
+  std::unordered_map<ino_t, std::weak_ptr<Map>> maps_;
+  size_t maps_swept_at_ = 64;
+  unsigned closes_under_way_ = 0;
+  std::vector<Dying> dying_;
 };
 
 }  // namespace skep

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <skep/bpf.h>
+
+#include <cstring>
+
+#include "syscall/commands.h"
+#include "syscall/process.h"
+
+namespace skep {
+namespace {
+
+using Command = Answer (*)(Caller&);
+
+/// One row per command of bpf(2), in the order of its numbers. Bytes of the attr from `used` on must be zero.
+struct Row {
+  uint32_t used;
+  Command run;  // null: answers like a kernel that was built without it
+};
+
+#define SKEP_END_OF(field) static_cast<uint32_t>(offsetof(bpf_attr, field) + sizeof(bpf_attr::field))
+constexpr uint32_t kWholeAttr = sizeof(bpf_attr);
+constexpr uint32_t kBatchEnd = static_cast<uint32_t>(offsetof(bpf_attr, batch.flags) + sizeof(bpf_attr{}.batch.flags));
+constexpr uint32_t kTestEnd =
+    static_cast<uint32_t>(offsetof(bpf_attr, test.batch_size) + sizeof(bpf_attr{}.test.batch_size));
+constexpr uint32_t kInfoEnd = static_cast<uint32_t>(offsetof(bpf_attr, info.info) + sizeof(bpf_attr{}.info.info));
+constexpr uint32_t kStatsEnd = sizeof(bpf_attr{}.enable_stats);
+constexpr uint32_t kBindMapEnd = sizeof(bpf_attr{}.prog_bind_map);
+
+constexpr Row kCommands[] = {
+    /* MAP_CREATE                 */ {SKEP_END_OF(excl_prog_hash_size), map_create},
+    /* MAP_LOOKUP_ELEM            */ {SKEP_END_OF(flags), map_lookup_elem},
+    /* MAP_UPDATE_ELEM            */ {SKEP_END_OF(flags), map_update_elem},
+    /* MAP_DELETE_ELEM            */ {SKEP_END_OF(key), map_delete_elem},
+    /* MAP_GET_NEXT_KEY           */ {SKEP_END_OF(next_key), map_get_next_key},
+    /* PROG_LOAD                  */ {SKEP_END_OF(keyring_id), prog_load},
+    /* OBJ_PIN                    */ {SKEP_END_OF(path_fd), obj_pin},
+    /* OBJ_GET                    */ {SKEP_END_OF(path_fd), obj_get},
+    /* PROG_ATTACH                */ {kWholeAttr, nullptr},
+    /* PROG_DETACH                */ {kWholeAttr, nullptr},
+    /* PROG_TEST_RUN              */ {kTestEnd, prog_test_run},
+    /* PROG_GET_NEXT_ID           */ {SKEP_END_OF(next_id), prog_get_next_id},
+    /* MAP_GET_NEXT_ID            */ {SKEP_END_OF(next_id), map_get_next_id},
+    /* PROG_GET_FD_BY_ID          */ {SKEP_END_OF(prog_id), prog_get_fd_by_id},
+    /* MAP_GET_FD_BY_ID           */ {SKEP_END_OF(open_flags), map_get_fd_by_id},
+    /* OBJ_GET_INFO_BY_FD         */ {kInfoEnd, obj_get_info_by_fd},
+    /* PROG_QUERY                 */ {kWholeAttr, nullptr},
+    /* RAW_TRACEPOINT_OPEN        */ {kWholeAttr, nullptr},
+    /* BTF_LOAD                   */ {SKEP_END_OF(btf_token_fd), btf_load},
+    /* BTF_GET_FD_BY_ID           */ {SKEP_END_OF(fd_by_id_token_fd), btf_get_fd_by_id},
+    /* TASK_FD_QUERY              */ {kWholeAttr, nullptr},
+    /* MAP_LOOKUP_AND_DELETE_ELEM */ {SKEP_END_OF(flags), map_lookup_and_delete_elem},
+    /* MAP_FREEZE                 */ {SKEP_END_OF(map_fd), map_freeze},
+    /* BTF_GET_NEXT_ID            */ {SKEP_END_OF(next_id), btf_get_next_id},
+    /* MAP_LOOKUP_BATCH           */ {kBatchEnd, map_lookup_batch},
+    /* MAP_LOOKUP_AND_DELETE_BATCH*/ {kBatchEnd, map_lookup_and_delete_batch},
+    /* MAP_UPDATE_BATCH           */ {kBatchEnd, map_update_batch},
+    /* MAP_DELETE_BATCH           */ {kBatchEnd, map_delete_batch},
+    /* LINK_CREATE                */ {kWholeAttr, nullptr},
+    /* LINK_UPDATE                */ {kWholeAttr, nullptr},
+    /* LINK_GET_FD_BY_ID          */ {SKEP_END_OF(link_id), link_get_fd_by_id},
+    /* LINK_GET_NEXT_ID           */ {SKEP_END_OF(next_id), link_get_next_id},
+    /* ENABLE_STATS               */ {kStatsEnd, enable_stats},
+    /* ITER_CREATE                */ {kWholeAttr, nullptr},
+    /* LINK_DETACH                */ {kWholeAttr, nullptr},
+    /* PROG_BIND_MAP              */ {kBindMapEnd, prog_bind_map},
+    /* TOKEN_CREATE               */ {kWholeAttr, nullptr},
+    /* PROG_STREAM_READ_BY_FD     */ {kWholeAttr, nullptr},
+};
+#undef SKEP_END_OF
+constexpr int kCommandCount = sizeof kCommands / sizeof kCommands[0];
+static_assert(kCommandCount == BPF_PROG_STREAM_READ_BY_FD + 1);
+
+constexpr unsigned kLargestAttr = 4096;
+
+bool all_zero(const unsigned char* bytes, size_t size) {
+  while (size > 0 && *bytes == 0) ++bytes, --size;
+  return size == 0;
+}
+
+/// An attr larger than skep's: what skep does not know must be zero.
+int check_tail(uint64_t user_attr, unsigned size) {
+  unsigned char tail[kLargestAttr];
+  const size_t length = size - sizeof(bpf_attr);
+  if (!read_user(tail, user_attr + sizeof(bpf_attr), length)) return EFAULT;
+  return all_zero(tail, length) ? 0 : E2BIG;
+}
+
+}  // namespace
+
+int bpf(Process& process, int cmd, bpf_attr* user_attr, unsigned int size) {
+  const auto address = reinterpret_cast<uint64_t>(user_attr);
+  if (size > kLargestAttr) return -E2BIG;
+  if (size > sizeof(bpf_attr)) {
+    if (const int error = check_tail(address, size); error != 0) return -error;
+    size = sizeof(bpf_attr);
+  }
+  bpf_attr attr;
+  if (!read_user(&attr, address, size)) return -EFAULT;
+  auto* bytes = reinterpret_cast<unsigned char*>(&attr);
+  if (size < sizeof attr) std::memset(bytes + size, 0, sizeof attr - size);
+
+  if (cmd < 0 || cmd >= kCommandCount) return -EINVAL;
+  const Row& row = kCommands[cmd];
+  if (row.run == nullptr || (size > row.used && !all_zero(bytes + row.used, size - row.used))) return -EINVAL;
+  Caller caller{process, attr, address, size};
+  const Answer answer = row.run(caller);
+  return answer ? *answer : -to_int(answer.error());
+}
+
+}  // namespace skep
+
+extern "C" {
+
+__attribute__((visibility("default"))) int skep_bpf(int cmd, union bpf_attr* attr, unsigned int size) {
+  skep::clear_last_error();
+  skep::Process* process = skep::default_process();
+  const int answer = process == nullptr ? -ENOSYS : skep::bpf(*process, cmd, attr, size);
+  if (answer >= 0) [[likely]]
+    return answer;
+  errno = -answer;
+  return -1;
+}
+
+__attribute__((visibility("default"))) const char* skep_last_error(void) { return skep::last_error_sentence(); }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "syscall/map_btf.h"
+
+#include <skep/abi.h>
+
+#include "btf/btf.h"
+
+namespace skep {
+namespace {
+
+bool is_array(uint32_t type) { return type == BPF_MAP_TYPE_ARRAY || type == BPF_MAP_TYPE_PERCPU_ARRAY; }
+
+/// What the kinds themselves ask of the types, after the sizes have been found right.
+Status check_kind(const Btf& btf, uint32_t key_type, uint32_t value_type, const MapSpec& spec) {
+  if (is_array(spec.type)) {
+    if (key_type == 0) {
+      // The one keyless form: an ARRAY of one DATASEC, as libbpf makes it of .data, .bss and .rodata.
+      const bool section = spec.type == BPF_MAP_TYPE_ARRAY && spec.max_entries == 1 &&
+                           btf.kind_of(btf.skip_modifiers(value_type)) == BtfKind::kDatasec;
+      return section ? Status{} : fail(EINVAL);
+    }
+    return btf.is_32bit_int(key_type) ? Status{} : fail(EINVAL);
+  }
+  if (spec.type == BPF_MAP_TYPE_LPM_TRIE)
+    return btf.kind_of(btf.skip_modifiers(key_type)) == BtfKind::kStruct ? Status{} : fail(EINVAL);
+  return {};
+}
+
+bool has_check_of_its_own(uint32_t type) { return is_array(type) || type == BPF_MAP_TYPE_LPM_TRIE; }
+
+Status check_fields(const ValueFields& fields, const MapSpec& spec) {
+  if (!fields.any()) return {};
+  if ((spec.flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)) != 0) return fail(EACCES);
+  const bool locks = fields.spin_lock != ValueFields::kNone || fields.res_spin_lock != ValueFields::kNone;
+  if (locks && spec.type != BPF_MAP_TYPE_HASH && spec.type != BPF_MAP_TYPE_ARRAY) return fail(EOPNOTSUPP);
+  const bool later =
+      fields.timer != ValueFields::kNone || fields.wq != ValueFields::kNone || fields.task_work != ValueFields::kNone;
+  if (later && spec.type != BPF_MAP_TYPE_HASH && spec.type != BPF_MAP_TYPE_LRU_HASH && spec.type != BPF_MAP_TYPE_ARRAY)
+    return fail(EOPNOTSUPP);
+  return fields.other != 0 ? fail(EOPNOTSUPP) : Status{};
+}
+
+}  // namespace
+
+Result<ValueFields> check_map_btf(const Btf& btf, uint32_t key_type, uint32_t value_type, const MapSpec& spec) {
+  if (key_type != 0) {
+    const Result<uint64_t> size = btf.size_of(key_type);
+    if (!size || *size != spec.key_size) return fail(EINVAL);
+  } else if (!has_check_of_its_own(spec.type)) {
+    return fail(EINVAL);
+  }
+  const Result<uint64_t> size = btf.size_of(value_type);
+  if (!size || *size != spec.value_size) return fail(EINVAL);
+  const Result<ValueFields> fields = btf.value_fields(value_type);
+  if (!fields) return fields;
+  if (const Status allowed = check_fields(*fields, spec); !allowed) return std::unexpected(allowed.error());
+  if (const Status kind = check_kind(btf, key_type, value_type, spec); !kind) return std::unexpected(kind.error());
+  return fields;
+}
+
+}  // namespace skep

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "syscall/commands.h"
+#include "syscall/map_access.h"
+#include "syscall/map_btf.h"
+#include "syscall/object_name_check.h"
+
+namespace skep {
+namespace {
+
+constexpr uint32_t kAccessFlags = BPF_F_RDONLY | BPF_F_WRONLY;
+
+bool node_exists(uint32_t node) {
+  if (node == UINT32_MAX) return true;  // NUMA_NO_NODE
+  char path[64];
+  std::snprintf(path, sizeof path, "/sys/devices/system/node/node%u", node);
+  return node == 0 || ::access(path, F_OK) == 0;
+}
+
+/// The checks that come before the kind's own.
+Status check_attributes(const bpf_attr& attr) {
+  const bool has_types = attr.btf_key_type_id != 0 || attr.btf_value_type_id != 0;
+  if (attr.btf_vmlinux_value_type_id != 0 && (attr.map_type != BPF_MAP_TYPE_STRUCT_OPS || has_types))
+    return fail(EINVAL);
+  if (attr.btf_key_type_id != 0 && attr.btf_value_type_id == 0) return fail(EINVAL);
+  if (attr.map_extra != 0 && attr.map_type != BPF_MAP_TYPE_BLOOM_FILTER && attr.map_type != BPF_MAP_TYPE_ARENA)
+    return fail(EINVAL);
+  if ((attr.map_flags & kAccessFlags) == kAccessFlags) return fail(EINVAL);
+  if ((attr.map_flags & BPF_F_NUMA_NODE) != 0 && !node_exists(attr.numa_node)) return fail(EINVAL);
+  return {};
+}
+
+MapSpec spec_of(const bpf_attr& attr) {
+  MapSpec spec{};
+  spec.type = attr.map_type;
+  spec.key_size = attr.key_size;
+  spec.value_size = attr.value_size;
+  spec.max_entries = attr.max_entries;
+  spec.flags = attr.map_flags & ~uint32_t{BPF_F_TOKEN_FD};
+  spec.numa_node = (attr.map_flags & BPF_F_NUMA_NODE) != 0 ? attr.numa_node : UINT32_MAX;
+  spec.extra = attr.map_extra;
+  return spec;
+}
+
+/// The types of key and value; the BTF object that they come from, which the map then keeps alive.
+Result<std::shared_ptr<const OpenObject>> check_types(Caller& caller, MapCreation& creation) {
+  const bpf_attr& attr = caller.attr;
+  if (attr.btf_key_type_id == 0 && attr.btf_value_type_id == 0) return nullptr;
+  Result<std::shared_ptr<const OpenObject>> btf =
+      caller.descriptors().share(static_cast<int>(attr.btf_fd), ObjectKind::kBtf);
+  if (!btf) return btf;
+  const Result<ValueFields> fields =
+      check_map_btf(btf_of(**btf), attr.btf_key_type_id, attr.btf_value_type_id, creation.spec);
+  if (!fields) return std::unexpected(fields.error());
+  creation.spec.fields = *fields;
+  creation.btf_id = (*btf)->id;
+  creation.btf_key_type = attr.btf_key_type_id;
+  creation.btf_value_type = attr.btf_value_type_id;
+  return btf;
+}
+
+struct NewMap {
+  FileDescriptor fd;
+  std::unique_ptr<Map> map;
+};
+
+/// The map's file, with everything in it but its id. When the file system is full the dead go first.
+Result<NewMap> make_map(Caller& caller, const MapCreation& creation) {
+  for (bool collected = false;; collected = true) {
+    Result<FileDescriptor> fd = caller.instance().make_file(ObjectKind::kMap);
+    if (!fd) return std::unexpected(fd.error());
+    // The windows come from a description of their own: the client's descriptor alone is the reference.
+    const Result<FileDescriptor> own = Instance::reopen(fd->get(), O_RDWR);
+    if (!own) return std::unexpected(own.error());
+    Result<std::unique_ptr<Map>> map = create_map(own->get(), creation, caller.machine());
+    if (map) return NewMap{*std::move(fd), *std::move(map)};
+    if (collected || to_int(map.error()) != ENOMEM) return std::unexpected(map.error());
+    caller.instance().collect_dead();
+  }
+}
+
+}  // namespace
+
+Answer map_create(Caller& caller) {
+  const bpf_attr& attr = caller.attr;
+  if (const Status status = check_attributes(attr); !status) return std::unexpected(status.error());
+  MapCreation creation;
+  creation.spec = spec_of(attr);
+  const MapKind* kind = find_map_kind(attr.map_type);
+  if (kind == nullptr) return fail(EINVAL);
+  const MachineShape shape = caller.machine().shape();
+  if (const Status status = kind->check(creation.spec, shape); !status) return std::unexpected(status.error());
+  if (attr.map_ifindex != 0) return fail(EOPNOTSUPP);
+  if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail(EINVAL);  // there are no tokens, so it cannot be one
+  MapSpec sized = creation.spec;
+  if (const Result<MapLayout> layout = kind->layout(sized, shape); !layout) return std::unexpected(layout.error());
+  if (const Status status = copy_object_name(creation.name, attr.map_name); !status)
+    return std::unexpected(status.error());
+  if (attr.excl_prog_hash != 0 || attr.excl_prog_hash_size != 0) return fail(EINVAL);
+  const Result<std::shared_ptr<const OpenObject>> btf = check_types(caller, creation);
+  if (!btf) return std::unexpected(btf.error());
+
+  Result<NewMap> made = make_map(caller, creation);
+  if (!made) return std::unexpected(made.error());
+  Status held;
+  const Result<uint32_t> id = caller.instance().publish(ObjectKind::kMap, made->fd.get(), [&](uint32_t given) {
+    made->map->header().file.id = given;
+    if (*btf == nullptr) return;
+    const int btf_fd = static_cast<int>(attr.btf_fd);
+    held = caller.instance().hold(ObjectKind::kMap, given, ObjectKind::kBtf, (*btf)->id, btf_fd);
+  });
+  if (!id) return std::unexpected(id.error());
+  if (!held) {
+    made->fd = FileDescriptor();
+    caller.instance().collect(ObjectKind::kMap, *id);
+    return std::unexpected(held.error());
+  }
+  if ((attr.map_flags & kAccessFlags) != 0) {
+    const int mode = (attr.map_flags & BPF_F_RDONLY) != 0 ? O_RDONLY : O_WRONLY;
+    Result<FileDescriptor> limited = caller.instance().open_by_id(ObjectKind::kMap, *id, mode);
+    if (!limited) return std::unexpected(limited.error());
+    made->fd = *std::move(limited);
+  }
+  return caller.descriptors().install(std::move(made->fd), std::move(made->map));
+}
+
+}  // namespace skep

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "syscall/process.h"
+
+#include <pthread.h>
+
+#include <mutex>
+
+#include "syscall/user_memory.h"
+
+namespace skep {
+namespace {
+
+std::atomic<Process*> the_process{nullptr};
+std::atomic<bool> closes_are_reported{false};
+
+// Held across fork(2), so that the child never meets one that a thread of its parent held.
+std::mutex& opening() {
+  static std::mutex* const mutex = [] {
+    ::pthread_atfork([] { opening().lock(); }, [] { opening().unlock(); }, [] { opening().unlock(); });
+    return new std::mutex;
+  }();
+  return *mutex;
+}
+
+Process* open_default_process() {
+  const std::scoped_lock lock(opening());
+  if (Process* process = the_process.load(std::memory_order_relaxed)) return process;
+  Result<std::shared_ptr<Instance>> instance = Instance::open(Instance::default_directory());
+  if (!instance) return nullptr;
+  install_user_fault_handlers();
+  auto* process = new Process(*std::move(instance));
+  if (closes_are_reported.load()) process->descriptors.trust();
+  the_process.store(process, std::memory_order_release);  // pairs with default_process()
+  return process;
+}
+
+}  // namespace
+
+Process* default_process() {
+  if (Process* process = the_process.load(std::memory_order_acquire)) [[likely]]
+    return process;
+  return open_default_process();
+}
+
+void skep_trust_descriptors() {
+  closes_are_reported.store(true);
+  const std::scoped_lock lock(opening());
+  if (Process* process = the_process.load()) process->descriptors.trust();
+}
+
+void fd_closing(unsigned first, unsigned last) {
+  if (Process* process = the_process.load(std::memory_order_acquire)) process->descriptors.closing(first, last);
+}
+
+void fd_closed(unsigned first, unsigned last) {
+  if (Process* process = the_process.load(std::memory_order_acquire)) process->descriptors.closed(first, last);
+}
+
+}  // namespace skep

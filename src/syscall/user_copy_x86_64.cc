@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "syscall/user_copy_x86_64.h"
+
+#if defined(__x86_64__)
+
+// Nothing here touches the stack, so that a fault at any instruction can return from the fault label.
+// rdi: to, rsi: from, rdx: size; rax and xmm0 are scratch.
+asm(R"(
+  .pushsection .text
+  .hidden skep_user_copy
+  .globl skep_user_copy
+  .type skep_user_copy, @function
+  .hidden skep_user_copy_string
+  .globl skep_user_copy_string
+  .type skep_user_copy_string, @function
+  .hidden skep_user_copy_begin
+  .globl skep_user_copy_begin
+  .hidden skep_user_copy_end
+  .globl skep_user_copy_end
+  .hidden skep_user_copy_fault
+  .globl skep_user_copy_fault
+
+  .p2align 4
+skep_user_copy_begin:
+skep_user_copy:
+  cmpq $512, %rdx
+  jae 4f
+1:
+  cmpq $8, %rdx
+  jb 2f
+  movq (%rsi), %rax
+  movq %rax, (%rdi)
+  addq $8, %rsi
+  addq $8, %rdi
+  subq $8, %rdx
+  jnz 1b
+  xorl %eax, %eax
+  ret
+2:
+  testq %rdx, %rdx
+  jz 3f
+  movb (%rsi), %al
+  movb %al, (%rdi)
+  incq %rsi
+  incq %rdi
+  decq %rdx
+  jmp 2b
+3:
+  xorl %eax, %eax
+  ret
+4:
+  movq %rdx, %rcx
+  rep movsb
+  xorl %eax, %eax
+  ret
+  .size skep_user_copy, . - skep_user_copy
+
+  .p2align 4
+skep_user_copy_string:
+  xorl %ecx, %ecx
+5:
+  cmpq %rdx, %rcx
+  jae 6f
+  movb (%rsi,%rcx), %al
+  movb %al, (%rdi,%rcx)
+  incq %rcx
+  testb %al, %al
+  jnz 5b
+  movq %rcx, %rax
+  ret
+6:
+  movq $-2, %rax
+  ret
+  .size skep_user_copy_string, . - skep_user_copy_string
+skep_user_copy_end:
+
+skep_user_copy_fault:
+  movq $-1, %rax
+  ret
+  .popsection
+)");
+
+#endif
