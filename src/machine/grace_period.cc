@@ -60,10 +60,11 @@ bool Machine::elapsed(Epoch epoch) {
   MachineSegment& segment = *side_->segment;
   // Pairs with the release in GraceScan::run().
   if (!epoch_before(segment.grace.completed.load(std::memory_order_acquire), epoch)) return true;
-  const uint32_t now = segment.epochs.epoch.load(std::memory_order_seq_cst);
-  if (epoch_before(now, epoch)) {
+  const auto& latest = segment.epochs.epoch;
+  if (const uint32_t now = latest.load(std::memory_order_seq_cst); epoch_before(now, epoch)) {
     if (epoch != now + kStep) return true;  // not of the future, but of more than 2^31 epochs ago
-    if (epoch_before(begin_grace_period(), epoch + kStep)) return false;  // promised and still not begun
+    begin_grace_period();                   // the promised one, if it can begin by now
+    if (epoch_before(latest.load(std::memory_order_seq_cst), epoch)) return false;
   }
   return GraceScan(*side_).run(epoch);
 }
