@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// All of skep's C++ face.
+#include <skep/array.hpp>
+#include <skep/error.hpp>
+#include <skep/hash_map.hpp>
+#include <skep/instance.hpp>
+#include <skep/percpu_array.hpp>
+#include <skep/percpu_hash_map.hpp>
