@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "suite.h"
+
+namespace skep::bench {
+
+/// How long and how widely to measure.
+struct Plan {
+  uint64_t operations;    // of each in-process loop, per sample
+  bool quick;             // shorter loops everywhere
+  std::string directory;  // of the programs and libraries that were built
+  std::string instances;  // an empty directory on a tmpfs, for skep instances
+};
+
+/// Each adds its measurements to the suite, and the targets for them.
+void add_commands(Suite& suite, const Plan& plan);
+void add_lookups(Suite& suite, const Plan& plan);
+void add_helpers(Suite& suite, const Plan& plan);
+void add_memory(Suite& suite, const Plan& plan);
+
+}  // namespace skep::bench
