@@ -5,7 +5,9 @@ namespace skep {
 namespace {
 
 constexpr const MapKind* kKinds[] = {
+    &kHashKind,
     &kArrayKind,
+    &kPerCpuHashKind,
     &kPerCpuArrayKind,
 };
 

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <type_traits>
+
+/// Nothing, except in the test that compiles the maps with its own definition: there a process can be made to die at
+/// its n-th crash point, so that every state between two stores of an operation is repaired once under the test's eyes.
+#ifndef SKEP_CRASH_POINT
+#define SKEP_CRASH_POINT() static_cast<void>(0)
+#endif
+
+namespace skep {
+
+/// A store that recovery reasons about: program order between such stores is what a dead process leaves behind.
+/// Release, so that neither compiler nor CPU moves earlier stores past it.
+template <class T>
+inline void commit(std::atomic<T>& field, std::type_identity_t<T> value) {
+  field.store(value, std::memory_order_release);
+  SKEP_CRASH_POINT();
+}
+
+}  // namespace skep

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "maps/element_pool.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "machine/waiter.h"
+#include "maps/bucket.h"
+#include "maps/crash_point.h"
+
+namespace skep {
+namespace {
+
+template <class T>
+T load(const std::atomic<T>& field) {
+  return field.load(std::memory_order_relaxed);
+}
+
+}  // namespace
+
+ElementPool::ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, bool growing,
+                         DeadHolderRepair& repair)
+    : layout_(layout),
+      window_(window),
+      machine_(machine),
+      growing_(growing),
+      repair_(repair),
+      elements_(layout, window.data()),
+      pool_(reinterpret_cast<HashControl*>(window.data() + kControlOffset)->pool),
+      journals_(reinterpret_cast<SlotJournal*>(window.data() + layout.journals)),
+      magazines_(reinterpret_cast<HashMagazine*>(window.data() + layout.magazines)),
+      chunks_(reinterpret_cast<HashChunk*>(window.data() + layout.chunk_table)),
+      bitmap_(reinterpret_cast<std::atomic<uint64_t>*>(window.data() + layout.chunk_bitmap)),
+      reserve_(reinterpret_cast<std::atomic<uint32_t>*>(window.data() + layout.reserve)),
+      overflow_(reinterpret_cast<Bucket*>(window.data() + layout.overflow_table)) {}
+
+Status ElementPool::initialise() {
+  const uint32_t last_permanent = layout_.chunk_of(layout_.spares);
+  for (uint32_t c = 0; c < layout_.chunks; ++c) {
+    if (growing_ && c > last_permanent) break;
+    if (auto status = give_memory(c); !status) return status;
+    chunks_[c].permanent = 1;
+    const uint32_t before = layout_.chunk_first(c) - 1;
+    const uint32_t spares = layout_.spares > before ? std::min(layout_.spares - before, layout_.chunk_size(c)) : 0;
+    commit(chunks_[c].used, spares);
+    commit(chunks_[c].free, layout_.chunk_size(c) - spares);
+    mark(c, layout_.chunk_size(c) > spares);
+  }
+  for (uint32_t i = 0; i < layout_.spares; ++i) {
+    if (layout_.spare_per_slot) {
+      commit(journals_[i].spare, i + 1);
+    } else {
+      commit(reserve_[i], i + 1);
+    }
+  }
+  if (!layout_.spare_per_slot) commit(pool_.spares, layout_.spares);
+  return {};
+}
+
+Status ElementPool::lock(const Actor& actor, std::atomic<uint32_t>& word, Patience patience) {
+  uint32_t expected = 0;
+  // Acquire pairs with the release in unlock().
+  if (word.compare_exchange_strong(expected, actor.slot + 1, std::memory_order_acquire, std::memory_order_relaxed))
+      [[likely]] {
+    SKEP_CRASH_POINT();
+    return {};
+  }
+  return lock_slowly(actor, word, patience);
+}
+
+Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word, Patience patience) {
+  std::optional<Waiter> waiter;
+  for (uint32_t waited_for = 0;;) {
+    uint32_t seen = word.load(std::memory_order_relaxed);
+    if (seen == 0) {
+      if (word.compare_exchange_weak(seen, actor.slot + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+        SKEP_CRASH_POINT();
+        return {};
+      }
+      continue;
+    }
+    if (seen != waited_for) {
+      waiter.emplace(machine_);
+      waited_for = seen;
+    }
+    const ProcessTag process{journals_[seen - 1].process.load(std::memory_order_acquire)};
+    switch (waiter->wait(seen - 1, process)) {
+      case Waiter::Verdict::kHolderGone:
+        repair_.repair(actor, seen - 1, process.value);
+        waiter.reset();
+        waited_for = 0;
+        break;
+      case Waiter::Verdict::kTimedOut:
+        if (patience == Patience::kBounded) return fail(ETIMEDOUT);
+        waiter.emplace(machine_);
+        break;
+      case Waiter::Verdict::kOwnThread:  // cannot be: leaf locks are not held across calls
+      case Waiter::Verdict::kTryAgain:
+        break;
+    }
+  }
+}
+
+uint32_t ElementPool::pop(const Actor& actor, HashMagazine& magazine) {
+  const uint32_t count = load(magazine.count);
+  if (count == 0) return 0;
+  const uint32_t element = load(magazine.items[count - 1]);
+  commit(journals_[actor.slot].in_hand, element);
+  commit(magazine.count, count - 1);
+  return element;
+}
+
+Result<uint32_t> ElementPool::take(const Actor& actor) {
+  HashMagazine& own = magazines_[actor.slot];
+  if (auto status = lock(actor, own.lock, Patience::kBounded); !status) return std::unexpected(status.error());
+  uint32_t element = pop(actor, own);
+  Status refilled;
+  if (element == 0) [[unlikely]] {
+    refilled = refill(actor, own);
+    element = pop(actor, own);
+  }
+  unlock(own.lock);
+  if (element != 0) [[likely]] return element;
+  auto stolen = steal(actor);
+  if (!stolen && stolen.error() == Errno{E2BIG} && !refilled) return std::unexpected(refilled.error());
+  return stolen;
+}
+
+uint32_t ElementPool::seen_slots() const { return pool_.slots_seen.load(std::memory_order_acquire); }
+
+Result<uint32_t> ElementPool::steal(const Actor& actor) {
+  constexpr int kRounds = 64;
+  HashMagazine& own = magazines_[actor.slot];
+  for (int round = 0; round < kRounds; ++round) {
+    // An element that was free all the time is found unless it moved meanwhile between a magazine and a chunk.
+    const uint32_t moves = pool_.moves.load(std::memory_order_acquire);
+    for (uint32_t slot = 0, slots = seen_slots(); slot < slots; ++slot) {
+      HashMagazine& victim = magazines_[slot];
+      if (victim.count.load(std::memory_order_acquire) == 0) continue;
+      if (auto status = lock(actor, victim.lock, Patience::kBounded); !status) return std::unexpected(status.error());
+      const uint32_t element = pop(actor, victim);
+      unlock(victim.lock);
+      if (element != 0) return element;
+    }
+    if (auto status = lock(actor, own.lock, Patience::kBounded); !status) return std::unexpected(status.error());
+    const Status refilled = refill(actor, own);
+    const uint32_t element = pop(actor, own);
+    unlock(own.lock);
+    if (element != 0) return element;
+    if (!refilled && refilled.error() != Errno{E2BIG}) return std::unexpected(refilled.error());
+    if (pool_.moves.load(std::memory_order_acquire) == moves && !repair_.repair_all(actor)) break;
+  }
+  return fail(E2BIG);
+}
+
+void ElementPool::put_back(const Actor& actor) {
+  HashMagazine& own = magazines_[actor.slot];
+  SlotJournal& journal = journals_[actor.slot];
+  static_cast<void>(lock(actor, own.lock, Patience::kUnbounded));
+  if (load(own.count) == HashMagazine::kCapacity) [[unlikely]]
+    flush(actor, own);
+  const uint32_t count = load(own.count);
+  commit(own.items[count], load(journal.to_free));
+  commit(own.count, count + 1);
+  commit(journal.to_free, 0);
+  unlock(own.lock);
+}
+
+Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
+  if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return status;
+  SlotJournal& journal = journals_[actor.slot];
+  Status result;
+  if (load(pool_.retiring) != 0) give_back_retired();
+  uint32_t count = load(magazine.count);
+  while (count < HashMagazine::kTransfer) {
+    const auto picked = chunk_with_free();
+    if (!picked) {
+      if (count == 0) result = std::unexpected(picked.error());
+      break;
+    }
+    HashChunk& chunk = chunks_[*picked];
+    commit(journal.chunk, *picked + 1);
+    uint32_t left = load(chunk.free);
+    for (; left > 0 && count < HashMagazine::kTransfer; --left, ++count) {
+      const uint32_t element = next_of(*picked);
+      commit(magazine.items[count], element);
+      commit(magazine.count, count + 1);
+      if (load(chunk.head) != 0) {
+        commit(chunk.head, load(elements_.next_free(element)));
+      } else {
+        commit(chunk.used, load(chunk.used) + 1);
+      }
+      commit(chunk.free, left - 1);
+    }
+    mark(*picked, left > 0);
+  }
+  commit(pool_.moves, load(pool_.moves) + 1);
+  commit(journal.chunk, 0);
+  unlock(pool_.lock);
+  return result;
+}
+
+void ElementPool::flush(const Actor& actor, HashMagazine& magazine) {
+  static_cast<void>(lock(actor, pool_.lock, Patience::kUnbounded));
+  SlotJournal& journal = journals_[actor.slot];
+  uint32_t count = load(magazine.count);
+  for (uint32_t i = 0; i < HashMagazine::kTransfer; ++i, --count) {
+    const uint32_t element = load(magazine.items[count - 1]);
+    const uint32_t number = layout_.chunk_of(element);
+    HashChunk& chunk = chunks_[number];
+    commit(journal.chunk, number + 1);
+    // Stale readers may still compare a key here; what they find is no key of theirs or is discarded by the version.
+    commit(elements_.next_free(element), load(chunk.head));
+    commit(chunk.head, element);
+    commit(magazine.count, count - 1);
+    const uint32_t free = load(chunk.free) + 1;
+    commit(chunk.free, free);
+    if (free == 1) mark(number, true);
+    if (growing_ && chunk.permanent == 0 && free == layout_.chunk_size(number)) retire(number);
+  }
+  commit(pool_.moves, load(pool_.moves) + 1);
+  commit(journal.chunk, 0);
+  unlock(pool_.lock);
+}
+
+uint32_t ElementPool::next_of(uint32_t number) const {
+  const HashChunk& chunk = chunks_[number];
+  const uint32_t head = load(chunk.head);
+  if (head != 0) return head;
+  const uint32_t used = load(chunk.used);
+  return used < layout_.chunk_size(number) ? layout_.chunk_first(number) + used : 0;
+}
+
+void ElementPool::mark(uint32_t chunk, bool has_free) {
+  std::atomic<uint64_t>& word = bitmap_[chunk / 64];
+  const uint64_t bit = uint64_t{1} << (chunk % 64);
+  commit(word, has_free ? load(word) | bit : load(word) & ~bit);
+  if (has_free && chunk < load(pool_.chunk_hint)) commit(pool_.chunk_hint, chunk);
+}
+
+Result<uint32_t> ElementPool::chunk_with_free() {
+  const uint32_t words = (layout_.chunks + 63) / 64;
+  for (uint32_t i = load(pool_.chunk_hint) / 64; i < words; ++i) {
+    const uint64_t word = load(bitmap_[i]);
+    if (word == 0) continue;
+    const uint32_t chunk = i * 64 + static_cast<uint32_t>(std::countr_zero(word));
+    commit(pool_.chunk_hint, chunk);
+    return chunk;
+  }
+  commit(pool_.chunk_hint, words * 64);
+  return growing_ ? chunk_with_new_memory() : fail(E2BIG);
+}
+
+Result<uint32_t> ElementPool::chunk_with_new_memory() {
+  const uint32_t start = load(pool_.absent_hint) % layout_.chunks;
+  for (uint32_t i = 0; i < layout_.chunks; ++i) {
+    const uint32_t number = start + i < layout_.chunks ? start + i : start + i - layout_.chunks;
+    HashChunk& chunk = chunks_[number];
+    if (load(chunk.state) == HashChunk::kReady) continue;
+    if (load(chunk.state) == HashChunk::kRetiring) {
+      commit(chunk.state, HashChunk::kReady);
+      commit(pool_.retiring, load(pool_.retiring) - 1);
+      mark(number, true);
+    } else if (auto status = give_memory(number); !status) {
+      return std::unexpected(status.error());
+    }
+    commit(pool_.absent_hint, number + 1);
+    return number;
+  }
+  return fail(E2BIG);
+}
+
+Status ElementPool::give_memory(uint32_t number) {
+  const uint64_t first = layout_.chunk_first(number) - 1;
+  const uint64_t size = layout_.chunk_size(number);
+  if (growing_) {
+    if (auto status = window_.reserve(layout_.keys + first * layout_.key_stride, size * layout_.key_stride); !status) {
+      return status;
+    }
+    const bool apart = layout_.key_stride == layout_.key_room;
+    for (uint32_t part = 0; apart && part < layout_.parts; ++part) {
+      const uint64_t begin = layout_.values + part * layout_.part_stride + first * layout_.value_stride;
+      if (auto status = window_.reserve(begin, size * layout_.value_stride); !status) return status;
+    }
+  }
+  HashChunk& chunk = chunks_[number];
+  commit(chunk.head, 0);
+  commit(chunk.used, 0);
+  commit(chunk.free, static_cast<uint32_t>(size));
+  commit(chunk.state, HashChunk::kReady);
+  mark(number, true);
+  return {};
+}
+
+void ElementPool::retire(uint32_t number) {
+  const uint32_t idle = load(pool_.idle_chunk);
+  const bool another_idle = idle != 0 && idle != number + 1 && load(chunks_[idle - 1].state) == HashChunk::kReady &&
+                            load(chunks_[idle - 1].free) == layout_.chunk_size(idle - 1);
+  if (!another_idle) {
+    commit(pool_.idle_chunk, number + 1);
+    return;
+  }
+  mark(number, false);
+  commit(chunks_[number].epoch, machine_.begin_grace_period());
+  commit(chunks_[number].state, HashChunk::kRetiring);
+  commit(pool_.retiring, load(pool_.retiring) + 1);
+}
+
+void ElementPool::give_back_retired() {
+  constexpr uint32_t kAtOnce = 64;
+  uint32_t number = load(pool_.retire_cursor) % layout_.chunks;
+  for (uint32_t i = 0; i < std::min(kAtOnce, layout_.chunks) && load(pool_.retiring) != 0; ++i) {
+    HashChunk& chunk = chunks_[number];
+    if (load(chunk.state) == HashChunk::kRetiring && machine_.elapsed(load(chunk.epoch))) {
+      commit(chunk.state, HashChunk::kAbsent);
+      commit(pool_.retiring, load(pool_.retiring) - 1);
+      if (number < load(pool_.absent_hint)) commit(pool_.absent_hint, number);
+      const uint64_t first = layout_.chunk_first(number) - 1;
+      const uint64_t size = layout_.chunk_size(number);
+      window_.give_back(layout_.keys + first * layout_.key_stride, size * layout_.key_stride);
+      for (uint32_t part = 0; layout_.key_stride == layout_.key_room && part < layout_.parts; ++part) {
+        window_.give_back(layout_.values + part * layout_.part_stride + first * layout_.value_stride,
+                          size * layout_.value_stride);
+      }
+    }
+    number = number + 1 < layout_.chunks ? number + 1 : 0;
+  }
+  commit(pool_.retire_cursor, number);
+}
+
+Result<uint32_t> ElementPool::take_spare(const Actor& actor) {
+  SlotJournal& journal = journals_[actor.slot];
+  if (const uint32_t spare = load(journal.spare); spare != 0) [[likely]] return spare;
+  std::optional<Waiter> waiter;
+  for (;;) {
+    if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return std::unexpected(status.error());
+    const uint32_t count = load(pool_.spares);
+    if (count > 0) {
+      const uint32_t spare = load(reserve_[count - 1]);
+      commit(journal.spare, spare);
+      commit(pool_.spares, count - 1);
+      unlock(pool_.lock);
+      return spare;
+    }
+    unlock(pool_.lock);
+    // All are in the hands of other writers, who need nothing that this one holds; one of them may be dead.
+    if (!waiter) waiter.emplace(machine_);
+    uint32_t holder = actor.slot;
+    for (uint32_t slot = 0; slot < seen_slots(); ++slot) {
+      if (slot != actor.slot && load(journals_[slot].spare) != 0) holder = slot;
+    }
+    if (holder == actor.slot) continue;
+    const ProcessTag process{load(journals_[holder].process)};
+    const auto verdict = waiter->wait(holder, process);
+    if (verdict == Waiter::Verdict::kTimedOut) return fail(ETIMEDOUT);
+    if (verdict == Waiter::Verdict::kHolderGone) {
+      repair_.repair_all(actor);
+      waiter.reset();
+    }
+  }
+}
+
+void ElementPool::put_back_spare(const Actor& actor) {
+  SlotJournal& journal = journals_[actor.slot];
+  if (layout_.spare_per_slot || load(journal.spare) == 0) return;
+  static_cast<void>(lock(actor, pool_.lock, Patience::kUnbounded));
+  const uint32_t count = load(pool_.spares);
+  commit(reserve_[count], load(journal.spare));
+  commit(pool_.spares, count + 1);
+  commit(journal.spare, 0);
+  unlock(pool_.lock);
+}
+
+Result<uint32_t> ElementPool::take_overflow(const Actor& actor) {
+  if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return std::unexpected(status.error());
+  SlotJournal& journal = journals_[actor.slot];
+  uint32_t bucket = load(pool_.overflow_head);
+  if (bucket != 0) {
+    commit(journal.overflow, bucket);
+    commit(pool_.overflow_head, static_cast<uint32_t>(load(overflow_[bucket - 1].word)));
+  } else {
+    bucket = load(pool_.overflow_used) + 1;
+    commit(journal.overflow, bucket);
+    commit(pool_.overflow_used, bucket);
+  }
+  unlock(pool_.lock);
+  return bucket;
+}
+
+void ElementPool::put_back_overflow(const Actor& actor) {
+  static_cast<void>(lock(actor, pool_.lock, Patience::kUnbounded));
+  SlotJournal& journal = journals_[actor.slot];
+  const uint32_t bucket = load(journal.overflow);
+  commit(overflow_[bucket - 1].word, uint64_t{load(pool_.overflow_head)});
+  commit(pool_.overflow_head, bucket);
+  commit(journal.overflow, 0);
+  unlock(pool_.lock);
+}
+
+void ElementPool::recount(uint32_t number) {
+  HashChunk& chunk = chunks_[number];
+  uint32_t free = layout_.chunk_size(number) - load(chunk.used);
+  for (uint32_t e = load(chunk.head); e != 0; e = load(elements_.next_free(e))) ++free;
+  commit(chunk.free, free);
+}
+
+void ElementPool::rebuild_marks() {
+  uint32_t retiring = 0;
+  for (uint32_t c = 0; c < layout_.chunks; ++c) {
+    retiring += load(chunks_[c].state) == HashChunk::kRetiring;
+    mark(c, load(chunks_[c].state) == HashChunk::kReady && load(chunks_[c].free) > 0);
+  }
+  commit(pool_.retiring, retiring);
+  commit(pool_.chunk_hint, 0);
+  commit(pool_.absent_hint, 0);
+  commit(pool_.moves, load(pool_.moves) + 1);
+}
+
+void ElementPool::repair_locks(const Actor& actor) {
+  SlotJournal& journal = journals_[actor.slot];
+  HashMagazine* locked = nullptr;
+  for (uint32_t slot = 0; slot < seen_slots(); ++slot) {
+    if (load(magazines_[slot].lock) == actor.slot + 1) locked = &magazines_[slot];
+  }
+  if (load(pool_.lock) == actor.slot + 1) {
+    if (const uint32_t chunk = load(journal.chunk); chunk != 0) {
+      // An element on its way between the two is in both places: let the chunk have it.
+      if (locked != nullptr && load(locked->count) > 0 &&
+          load(locked->items[load(locked->count) - 1]) == next_of(chunk - 1)) {
+        commit(locked->count, load(locked->count) - 1);
+      }
+      recount(chunk - 1);
+    }
+    rebuild_marks();
+    const uint32_t bucket = load(journal.overflow);
+    if (bucket != 0 && (load(pool_.overflow_head) == bucket || load(pool_.overflow_used) < bucket)) {
+      commit(journal.overflow, 0);
+    }
+    const uint32_t spares = load(pool_.spares);
+    if (!layout_.spare_per_slot && spares > 0 && load(reserve_[spares - 1]) == load(journal.spare)) {
+      commit(journal.spare, 0);
+    }
+    commit(journal.chunk, 0);
+    unlock(pool_.lock);
+  }
+  if (locked == nullptr) return;
+  const uint32_t count = load(locked->count);
+  const uint32_t top = count > 0 ? load(locked->items[count - 1]) : 0;
+  if (top != 0 && load(journal.in_hand) == top) commit(journal.in_hand, 0);
+  if (top != 0 && load(journal.to_free) == top) commit(journal.to_free, 0);
+  unlock(locked->lock);
+}
+
+}  // namespace skep

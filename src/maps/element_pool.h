@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "maps/bucket.h"
+#include "maps/crash_point.h"
+#include "maps/hash_layout.h"
+#include "maps/slot_journal.h"
+#include "memory/segment.h"
+
+namespace skep {
+
+/// The free elements, spare elements and free overflow buckets of a hash map.
+///
+/// Layout
+///
+///     slot 0   [ magazine: up to 28 elements ]  \      own slot: pop and push, one compare-and-swap
+///     slot 1   [ magazine                    ]   \     14 at a time, under the pool lock
+///      ...                                        >--  chunk 0 [ list of free elements, never used ones ]
+///     slot n   [ magazine                    ]   /     chunk 1 ...   a bit for each chunk that has any
+///
+/// Operations: take / put_back of an element, take_spare / put_back_spare, take_overflow / put_back_overflow; steal (a
+/// magazine of another slot) when one's own and the chunks are empty.
+///
+/// Invariants
+///   P1 Each element is in exactly one place: a chain, a magazine, a chunk (listed or never used), a journal's spare, the
+///      reserve, or a journal's in_hand / to_free. While a dead process's transfer is unrepaired, the top of the magazine
+///      it locked may also be the next free one of the chunk it names.
+///   P2 take() fails with E2BIG only when max_entries elements were in chains or in the hands of live writers at one
+///      moment of the call.
+///   P3 A chunk without memory has no element in any other place; it got its memory before its first element leaves.
+/// Progress: blocking, bounded by the holders of two leaf locks; a dead holder's is repaired by whoever waits.
+/// Reclamation: where memory comes and goes (BPF_F_NO_PREALLOC), a chunk whose elements are all back waits for a grace
+///   period, because readers may still compare a key in it, and is then given back. One such chunk is kept.
+/// Locks: a magazine, then the pool; a thief holds the magazine it takes from and nothing else. Taken with a bucket held.
+/// Limits and errno: E2BIG (full), ENOMEM (no memory for a chunk), ETIMEDOUT (a live holder does not move).
+class ElementPool {
+ public:
+  ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, bool growing, DeadHolderRepair& repair);
+  ElementPool(const ElementPool&) = delete;
+  ElementPool& operator=(const ElementPool&) = delete;
+
+  /// Fills a fresh window: spares, and chunks with memory unless the map is growing.
+  Status initialise();
+
+  /// Takes a free element; the journal's in_hand names it.
+  Result<uint32_t> take(const Actor& actor);
+  /// Puts the journal's to_free back.
+  void put_back(const Actor& actor);
+
+  /// The slot's spare element, taking one from the reserve where slots have none of their own. ETIMEDOUT.
+  Result<uint32_t> take_spare(const Actor& actor);
+  /// Returns it to the reserve where it came from there.
+  void put_back_spare(const Actor& actor);
+
+  /// Takes an overflow bucket; the journal's `overflow` names it. There always is one.
+  Result<uint32_t> take_overflow(const Actor& actor);
+  /// Puts the journal's overflow bucket back.
+  void put_back_overflow(const Actor& actor);
+
+  /// Finishes or undoes what the dead holder of actor.slot was doing under a magazine's and the pool's lock and
+  /// releases them.
+  void repair_locks(const Actor& actor);
+
+  [[nodiscard]] SlotJournal& journal(uint32_t slot) const { return journals_[slot]; }
+  [[nodiscard]] HashPool& pool() const { return pool_; }
+  [[nodiscard]] HashMagazine& magazine(uint32_t slot) const { return magazines_[slot]; }
+  [[nodiscard]] HashChunk& chunk(uint32_t number) const { return chunks_[number]; }
+  [[nodiscard]] uint32_t reserve(uint32_t i) const { return reserve_[i].load(std::memory_order_relaxed); }
+  [[nodiscard]] Bucket& overflow_bucket(uint32_t number) const { return overflow_[number - 1]; }
+
+ private:
+  /// Whether a lock may be given up when its live holder does not move.
+  enum class Patience { kBounded, kUnbounded };
+  Status lock(const Actor& actor, std::atomic<uint32_t>& word, Patience patience);
+  Status lock_slowly(const Actor& actor, std::atomic<uint32_t>& word, Patience patience);
+  static void unlock(std::atomic<uint32_t>& word) { commit(word, 0); }
+
+  Status refill(const Actor& actor, HashMagazine& magazine);
+  void flush(const Actor& actor, HashMagazine& magazine);
+  Result<uint32_t> steal(const Actor& actor);
+  uint32_t pop(const Actor& actor, HashMagazine& magazine);
+  uint32_t seen_slots() const;
+
+  Result<uint32_t> chunk_with_free();
+  Result<uint32_t> chunk_with_new_memory();
+  Status give_memory(uint32_t chunk);
+  void mark(uint32_t chunk, bool has_free);
+  void retire(uint32_t chunk);
+  void give_back_retired();
+  uint32_t next_of(uint32_t chunk) const;
+  void recount(uint32_t chunk);
+  void rebuild_marks();
+
+  const HashLayout& layout_;
+  const Segment& window_;
+  Machine& machine_;
+  const bool growing_;
+  DeadHolderRepair& repair_;
+  const HashElements elements_;
+  HashPool& pool_;
+  SlotJournal* const journals_;
+  HashMagazine* const magazines_;
+  HashChunk* const chunks_;
+  std::atomic<uint64_t>* const bitmap_;
+  std::atomic<uint32_t>* const reserve_;
+  Bucket* const overflow_;
+};
+
+}  // namespace skep

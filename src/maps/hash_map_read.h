@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sched.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "machine/reader_section.h"
+#include "maps/hash_map.h"
+#include "maps/scratch.h"
+#include "maps/value_lock.h"
+
+// Reading a hash map: HashMap's functions that change nothing.
+
+namespace skep {
+
+/// A reader section where memory comes and goes; nothing where it stays.
+class OptionalReaderSection {
+ public:
+  OptionalReaderSection(Machine& machine, bool needed) {
+    if (needed) [[unlikely]]
+      section_.emplace(machine);
+  }
+
+ private:
+  std::optional<ReaderSection> section_;
+};
+
+template <uint32_t kKeySize, bool kPerCpu>
+HashMap<kKeySize, kPerCpu>::HashMap(MapSegments segments, Machine& machine, const HashLayout& layout)
+    : Map(std::move(segments), machine),
+      key_size_(spec().key_size),
+      value_size_(spec().value_size),
+      value_room_(layout.value_room),
+      parts_(layout.parts),
+      bucket_mask_(layout.buckets - 1),
+      buckets_count_(layout.buckets),
+      growing_((spec().flags & BPF_F_NO_PREALLOC) != 0),
+      hash_(static_cast<KeyHash::Function>(
+                reinterpret_cast<HashControl*>(segments_.control.data() + kControlOffset)->hash_function),
+            header().hash_seed),
+      table_(layout, segments_, machine),
+      buckets_(&table_.bucket(0)) {}
+
+/// The element with that key, 0 when there is none: to be validated.
+template <uint32_t kKeySize, bool kPerCpu>
+inline uint32_t HashMap<kKeySize, kPerCpu>::search(const Bucket& head, uint8_t tag, const void* key) const {
+  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket)) {
+    for (uint32_t hits = bucket->match(tag); hits != 0; hits &= hits - 1) {
+      // Acquire pairs with the COMMIT stores of HashTable: the element is whole for whoever sees it.
+      const uint32_t element = bucket->slots[std::countr_zero(hits)].load(std::memory_order_acquire);
+      if (Bucket::is_element(element) &&
+          stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
+        return element;
+      }
+    }
+  }
+  return 0;
+}
+
+/// Repeats `use(word)`, which reads the chain, until nothing was unlinked or moved meanwhile; its last result.
+template <uint32_t kKeySize, bool kPerCpu>
+template <class Use>
+inline uint32_t HashMap<kKeySize, kPerCpu>::read_chain(const Bucket& head, const Use& use) const {
+  for (uint32_t attempt = 1;; ++attempt) {
+    // Acquire pairs with raise_version() and end(): what was moved before is seen where it is now.
+    const uint64_t before = head.word.load(std::memory_order_acquire);
+    const uint32_t result = use(before);
+    // Pairs with the release fences of HashTable: a byte of a reused element makes the raised version visible.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (Bucket::same_version(before, head.word.load(std::memory_order_relaxed))) [[likely]] return result;
+    if (attempt % kReadAttempts != 0) continue;
+    if (!segments_.control.writable()) {
+      sched_yield();
+      continue;
+    }
+    const Lease lease(machine_);
+    const Hold hold(table_, lease, static_cast<uint32_t>(&head - buckets_));
+    if (hold.error() == 0) return use(0);
+  }
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+template <class Use>
+inline uint32_t HashMap<kKeySize, kPerCpu>::read_element(const Probe& at, const void* key, const Use& use) const {
+  const Bucket& head = buckets_[at.bucket];
+  return read_chain(head, [&](uint64_t word) {
+    const uint32_t element = search(head, at.tag, key);
+    if (element != 0) use(word, element);
+    return element;
+  });
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+inline void HashMap<kKeySize, kPerCpu>::copy_value(uint64_t word, uint32_t element, void* value) const {
+  if constexpr (kPerCpu) {
+    for (uint32_t cpu = 0; cpu < parts_; ++cpu) {
+      copy_from_shared(static_cast<std::byte*>(value) + cpu * uint64_t{value_room_},
+                       table_.readable_part(word, element, cpu), value_room_);
+    }
+  } else {
+    copy_from_shared(value, table_.readable_part(word, element, 0), value_size_);
+    if (table_.gaps().any()) [[unlikely]]
+      table_.gaps().clear(value);
+  }
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+Status HashMap<kKeySize, kPerCpu>::lookup(const void* key, void* value, uint64_t flags) const {
+  if (flags != 0) [[unlikely]] {
+    if constexpr (kPerCpu) {
+      if ((flags & 0xffffffff) != BPF_F_CPU) return fail(EINVAL);
+      if (flags >> 32 >= parts_) return fail(ERANGE);
+      const OptionalReaderSection section(machine_, growing_);
+      const auto cpu = static_cast<uint32_t>(flags >> 32);
+      const uint32_t element = read_element(probe(key), key, [&](uint64_t word, uint32_t found) {
+        copy_from_shared(value, table_.readable_part(word, found, cpu), value_size_);
+      });
+      return element != 0 ? Status() : Status(fail(ENOENT));
+    } else {
+      if (flags != BPF_F_LOCK || spec().fields.spin_lock == ValueFields::kNone) return fail(EINVAL);
+      return lookup_locked(key, value);
+    }
+  }
+  const OptionalReaderSection section(machine_, growing_);
+  const uint32_t element = read_element(
+      probe(key), key, [&](uint64_t word, uint32_t found) { copy_value(word, found, value); });
+  if (element == 0) return fail(ENOENT);
+  return {};
+}
+
+/// A copy that no program, which holds the value's lock while it writes, has a part in.
+template <uint32_t kKeySize, bool kPerCpu>
+Status HashMap<kKeySize, kPerCpu>::lookup_locked(const void* key, void* value) const {
+  const OptionalReaderSection section(machine_, growing_);
+  const Probe at = probe(key);
+  const auto copy = [&](void* to) {
+    return read_element(at, key, [&](uint64_t word, uint32_t found) { copy_value(word, found, to); });
+  };
+  Scratch again(value_size_);
+  for (;;) {
+    const uint32_t element = read_element(at, key, [](uint64_t, uint32_t) {});
+    if (element == 0) return fail(ENOENT);
+    std::atomic<uint32_t>& lock = ValueLock::of(table_.elements().value(element), spec().fields);
+    if (segments_.control.writable()) {
+      const Lease lease(machine_);
+      const auto taken = ValueLock::acquire(machine_, lock);
+      if (!taken) return std::unexpected(taken.error());
+      if (*taken == ValueLock::Taken::kFromDead) table_.settle(lease, element);
+      const bool same = copy(value) == element;
+      ValueLock::release(lock);
+      if (same) return {};
+      continue;
+    }
+    // A read-only window cannot take the lock: two equal copies with the lock word unchanged are one undisturbed value.
+    const uint32_t word = ValueLock::wait_until_free(machine_, lock);
+    const bool same = copy(value) == element && copy(again.data()) == element;
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (same && lock.load(std::memory_order_relaxed) == word && std::memcmp(value, again.data(), value_size_) == 0) {
+      return {};
+    }
+  }
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+uint32_t HashMap<kKeySize, kPerCpu>::lookup_many(const void* keys, void* values, uint8_t* found, uint32_t count) const {
+  const OptionalReaderSection section(machine_, growing_);
+  const uint64_t value_stride = user_value_size();
+  const auto* key = static_cast<const std::byte*>(keys);
+  auto* value = static_cast<std::byte*>(values);
+  Probe probes[kPipeline];
+  uint32_t hits = 0;
+  for (uint32_t begin = 0; begin < count; begin += kPipeline) {
+    const uint32_t group = std::min(kPipeline, count - begin);
+    for (uint32_t i = 0; i < group; ++i) {
+      probes[i] = probe(key + uint64_t{i} * key_size());
+      __builtin_prefetch(&buckets_[probes[i].bucket]);
+    }
+    for (uint32_t i = 0; i < group; ++i) {
+      const Bucket& head = buckets_[probes[i].bucket];
+      const uint32_t match = head.match(probes[i].tag);
+      if (match == 0) continue;
+      const uint32_t element = head.slots[std::countr_zero(match)].load(std::memory_order_relaxed);
+      if (!Bucket::is_element(element)) continue;
+      __builtin_prefetch(table_.elements().key(element));
+      if constexpr (kPerCpu) {
+        for (uint32_t cpu = 0; cpu < parts_; ++cpu) __builtin_prefetch(table_.elements().part(element, cpu));
+      }
+    }
+    for (uint32_t i = 0; i < group; ++i) {
+      const uint32_t element = read_element(
+          probes[i], key, [&](uint64_t word, uint32_t hit) { copy_value(word, hit, value); });
+      found[begin + i] = element != 0;
+      hits += element != 0;
+      key += key_size();
+      value += value_stride;
+    }
+  }
+  return hits;
+}
+
+/// The key at the end of the first chain from `bucket` on that has any.
+template <uint32_t kKeySize, bool kPerCpu>
+bool HashMap<kKeySize, kPerCpu>::first_key_from(uint32_t bucket, void* next) const {
+  for (; bucket < buckets_count_; ++bucket) {
+    const Bucket& head = buckets_[bucket];
+    const uint32_t last = read_chain(head, [&](uint64_t) {
+      uint32_t element = 0;
+      for (const Bucket* b = &head; b != nullptr; b = table_.next(*b)) {
+        for (const auto& slot : b->slots) {
+          const uint32_t candidate = slot.load(std::memory_order_acquire);
+          if (Bucket::is_element(candidate)) element = candidate;
+        }
+      }
+      if (element != 0) copy_from_shared(next, table_.elements().key(element), key_size());
+      return element;
+    });
+    if (last != 0) return true;
+  }
+  return false;
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+Status HashMap<kKeySize, kPerCpu>::next_key(const void* key, void* next) const {
+  const OptionalReaderSection section(machine_, growing_);
+  uint32_t bucket = 0;
+  Scratch own_key(key_size());
+  if (key != nullptr && key == next) {  // read again after `next` was written, when the chain changed meanwhile
+    std::memcpy(own_key.data(), key, key_size());
+    key = own_key.data();
+  }
+  if (key != nullptr) {
+    const Probe at = probe(key);
+    const Bucket& head = buckets_[at.bucket];
+    enum : uint32_t { kUnknown, kLastOfChain, kFound };
+    const uint32_t outcome = read_chain(head, [&](uint64_t) -> uint32_t {
+      uint32_t before = 0;  // the element before the key's own: chains are walked from the end
+      for (const Bucket* b = &head; b != nullptr; b = table_.next(*b)) {
+        for (const auto& slot : b->slots) {
+          const uint32_t element = slot.load(std::memory_order_acquire);
+          if (!Bucket::is_element(element)) continue;
+          if (stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
+            if (before == 0) return kLastOfChain;
+            copy_from_shared(next, table_.elements().key(before), key_size());
+            return kFound;
+          }
+          before = element;
+        }
+      }
+      return kUnknown;
+    });
+    if (outcome == kFound) return {};
+    if (outcome == kLastOfChain) bucket = at.bucket + 1;
+  }
+  return first_key_from(bucket, next) ? Status() : Status(fail(ENOENT));
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+void* HashMap<kKeySize, kPerCpu>::find(const Lease& lease, const void* key) const {
+  const uint32_t element = read_element(probe(key), key, [](uint64_t, uint32_t) {});
+  if (element == 0) return nullptr;
+  return kPerCpu ? table_.elements().part(element, lease.cpu()) : table_.elements().value(element);
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+void* HashMap<kKeySize, kPerCpu>::find_percpu(const Lease&, const void* key, uint32_t cpu) const {
+  if (!kPerCpu || cpu >= parts_) return nullptr;
+  const uint32_t element = read_element(probe(key), key, [](uint64_t, uint32_t) {});
+  return element != 0 ? table_.elements().part(element, cpu) : nullptr;
+}
+
+}  // namespace skep

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <memory>
+
+#include "maps/hash_map.h"
+#include "maps/hash_map_read.h"
+
+// Walking a hash map: batches, whose cursor counts virtual buckets (the kernel's), and iteration.
+
+namespace skep {
+
+/// Elements on their way to a BatchSink: copied under a bucket's validation or lock, delivered outside of it.
+template <uint32_t kKeySize, bool kPerCpu>
+class HashMap<kKeySize, kPerCpu>::Stage {
+ public:
+  static constexpr uint64_t kBytes = 64 * 1024;
+
+  Stage(uint32_t key_size, uint64_t value_size, uint32_t capacity, BatchSink& sink)
+      : key_size_(key_size), value_size_(value_size), sink_(sink) {
+    const uint64_t fitting = std::max<uint64_t>(Bucket::kSlots, kBytes / (key_size + value_size));
+    resize(static_cast<uint32_t>(std::min<uint64_t>(fitting, capacity)));
+  }
+
+  /// Room for one more element; more of it where a single bucket has more than fit.
+  void add_room() {
+    if (count_ == room_) resize(room_ * 2);
+  }
+  [[nodiscard]] std::byte* key() { return keys_.get() + uint64_t{count_} * key_size_; }
+  [[nodiscard]] std::byte* value() { return values_.get() + count_ * value_size_; }
+  [[nodiscard]] uint32_t count() const { return count_; }
+  void advance() { ++count_; }
+  /// Forgets what was copied after the first `count` elements.
+  void truncate(uint32_t count) { count_ = count; }
+  [[nodiscard]] bool is_tight() const { return room_ - count_ < Bucket::kSlots; }
+  bool deliver() {
+    const uint32_t count = count_;
+    count_ = 0;
+    return count == 0 || sink_.put(keys_.get(), values_.get(), count);
+  }
+
+ private:
+  void resize(uint32_t room) {
+    std::unique_ptr<std::byte[]> keys(new std::byte[uint64_t{room} * key_size_]);
+    std::unique_ptr<std::byte[]> values(new std::byte[room * value_size_]);
+    if (count_ > 0) {
+      std::memcpy(keys.get(), keys_.get(), uint64_t{count_} * key_size_);
+      std::memcpy(values.get(), values_.get(), count_ * value_size_);
+    }
+    keys_ = std::move(keys);
+    values_ = std::move(values);
+    room_ = room;
+  }
+
+  const uint32_t key_size_;
+  const uint64_t value_size_;
+  BatchSink& sink_;
+  std::unique_ptr<std::byte[]> keys_, values_;
+  uint32_t room_ = 0;
+  uint32_t count_ = 0;
+};
+
+/// How far a batch may go in one physical bucket and how far it got.
+template <uint32_t kKeySize, bool kPerCpu>
+struct HashMap<kKeySize, kPerCpu>::Run {
+  Stage& stage;
+  uint32_t bucket;     // physical
+  uint32_t sub;        // the next virtual bucket in it; all done when it is `subs`
+  uint32_t subs;
+  uint32_t left;       // elements that still fit
+  bool too_large = false;  // virtual bucket `sub` does not fit into `left`
+  int error = 0;
+};
+
+/// Copies the elements of one virtual bucket: to be validated, unless the chain is held.
+template <uint32_t kKeySize, bool kPerCpu>
+void HashMap<kKeySize, kPerCpu>::copy_virtual_bucket(const Bucket& head, uint64_t word, uint8_t sub,
+                                                     Stage& stage) const {
+  const auto mask = static_cast<uint8_t>((1U << table_.layout().virtual_shift) - 1);
+  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket)) {
+    for (uint32_t hits = bucket->match(sub, mask); hits != 0; hits &= hits - 1) {
+      const uint32_t element = bucket->slots[std::countr_zero(hits)].load(std::memory_order_acquire);
+      if (!Bucket::is_element(element)) continue;
+      stage.add_room();
+      copy_from_shared(stage.key(), table_.elements().key(element), key_size());
+      copy_value(word, element, stage.value());
+      stage.advance();
+    }
+  }
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+void HashMap<kKeySize, kPerCpu>::prefetch_elements(uint32_t bucket) const {
+  if (bucket >= buckets_count_) return;
+  for (const auto& slot : buckets_[bucket].slots) {
+    const uint32_t element = slot.load(std::memory_order_relaxed);
+    if (Bucket::is_element(element)) __builtin_prefetch(table_.elements().key(element));
+  }
+}
+
+/// The kernel's batch over virtual buckets; `take_bucket(run)` copies, and perhaps removes, those of one physical one.
+template <uint32_t kKeySize, bool kPerCpu>
+template <class TakeBucket>
+BatchResult HashMap<kKeySize, kPerCpu>::walk_batch(const void* in_cursor, void* out_cursor, uint32_t capacity,
+                                                   uint64_t flags, BatchSink& sink,
+                                                   const TakeBucket& take_bucket) const {
+  if ((flags & ~uint64_t{BPF_F_LOCK}) != 0) return {.error = EINVAL};
+  if (flags != 0 && spec().fields.spin_lock == ValueFields::kNone) return {.error = EINVAL};
+  if (capacity == 0) return {};
+  uint32_t cursor = 0;
+  if (in_cursor != nullptr) std::memcpy(&cursor, in_cursor, sizeof(cursor));
+  const HashLayout& layout = table_.layout();
+  if (cursor >= layout.virtual_buckets) return {.error = ENOENT};
+
+  constexpr uint32_t kAhead = 4;
+  const uint32_t subs = 1U << layout.virtual_shift;
+  Stage stage(key_size(), user_value_size(), capacity, sink);
+  uint32_t total = 0;
+  int error = ENOENT;
+  for (; cursor < layout.virtual_buckets;) {
+    const uint32_t bucket = cursor >> layout.virtual_shift;
+    if (bucket + kAhead < buckets_count_) __builtin_prefetch(&buckets_[bucket + kAhead]);
+    prefetch_elements(bucket + 1);
+    Run run{.stage = stage, .bucket = bucket, .sub = cursor & (subs - 1), .subs = subs, .left = capacity - total};
+    take_bucket(run);
+    total = capacity - run.left;
+    cursor = (bucket << layout.virtual_shift) + run.sub;
+    if (run.error != 0 || run.too_large) {
+      error = run.error != 0 ? run.error : total == 0 ? ENOSPC : 0;
+      break;
+    }
+    if (stage.is_tight() && !stage.deliver()) return {.error = EFAULT};
+  }
+  if (!stage.deliver()) return {.error = EFAULT};
+  std::memcpy(out_cursor, &cursor, sizeof(cursor));
+  return {.count = total, .error = error, .cursor_written = true};
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+BatchResult HashMap<kKeySize, kPerCpu>::lookup_batch(const void* in_cursor, void* out_cursor, uint32_t capacity,
+                                                     uint64_t flags, BatchSink& sink) const {
+  const OptionalReaderSection section(machine_, growing_);
+  return walk_batch(in_cursor, out_cursor, capacity, flags, sink, [this](Run& run) {
+    const Bucket& head = buckets_[run.bucket];
+    for (; run.sub < run.subs; ++run.sub) {
+      const uint32_t before = run.stage.count();
+      read_chain(head, [&](uint64_t word) {
+        run.stage.truncate(before);
+        copy_virtual_bucket(head, word, static_cast<uint8_t>(run.sub), run.stage);
+        return 0U;
+      });
+      const uint32_t copied = run.stage.count() - before;
+      if (copied > run.left) {
+        run.stage.truncate(before);
+        run.too_large = true;
+        return;
+      }
+      run.left -= copied;
+    }
+  });
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+BatchResult HashMap<kKeySize, kPerCpu>::take_batch(const Lease& lease, const void* in_cursor, void* out_cursor,
+                                                   uint32_t capacity, uint64_t flags, BatchSink& sink) {
+  const auto mask = static_cast<uint8_t>((1U << table_.layout().virtual_shift) - 1);
+  return walk_batch(in_cursor, out_cursor, capacity, flags, sink, [&](Run& run) {
+    Hold hold(table_, lease, run.bucket);
+    run.error = hold.error();
+    if (run.error != 0) return;
+    for (; run.sub < run.subs; ++run.sub) {
+      const uint32_t before = run.stage.count();
+      copy_virtual_bucket(hold.head(), 0, static_cast<uint8_t>(run.sub), run.stage);
+      const uint32_t copied = run.stage.count() - before;
+      if (copied > run.left) {
+        run.stage.truncate(before);
+        run.too_large = true;
+        return;
+      }
+      run.left -= copied;
+      for (uint32_t removed = 0; removed < copied;) {
+        for (Bucket* bucket = &hold.head(); bucket != nullptr && removed < copied;) {
+          const uint32_t hits = bucket->match(static_cast<uint8_t>(run.sub), mask);
+          Place place;
+          for (uint32_t rest = hits; rest != 0 && place.element == 0; rest &= rest - 1) {
+            const auto slot = static_cast<uint32_t>(std::countr_zero(rest));
+            const uint32_t element = bucket->slots[slot].load(std::memory_order_relaxed);
+            if (Bucket::is_element(element)) place = {.bucket = bucket, .slot = slot, .element = element};
+          }
+          if (place.element == 0) {
+            bucket = table_.next(*bucket);
+            continue;
+          }
+          table_.erase(hold, place);
+          ++removed;
+          bucket = &hold.head();  // the chain may have lost a bucket
+        }
+      }
+    }
+  });
+}
+
+/// Visits each chain from its end by position (hash_table.h): a key that is replaced keeps its position, one that grows
+/// into an overflow bucket too, and a hole is filled with an element that was visited before.
+template <uint32_t kKeySize, bool kPerCpu>
+Result<uint64_t> HashMap<kKeySize, kPerCpu>::for_each(const Lease& lease,
+                                                      const std::function<Visit(const void*, void*)>& visit) {
+  uint64_t visited = 0;
+  for (uint32_t number = 0; number < buckets_count_; ++number) {
+    const Bucket& head = buckets_[number];
+    prefetch_elements(number + 1);
+    uint32_t position = read_chain(head, [&](uint64_t) {
+      uint32_t positions = Bucket::kSlots;
+      for (const Bucket* bucket = table_.next(head); bucket != nullptr; bucket = table_.next(*bucket)) {
+        positions += Bucket::kLinkSlot;
+      }
+      return positions;
+    });
+    while (position-- > 0) {
+      const uint32_t element = read_chain(head, [&](uint64_t) { return element_at(head, position); });
+      if (element == 0) continue;
+      ++visited;
+      void* value = kPerCpu ? table_.elements().part(element, lease.cpu()) : table_.elements().value(element);
+      if (visit(table_.elements().key(element), value) == Visit::kStop) return visited;
+    }
+  }
+  return visited;
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+uint32_t HashMap<kKeySize, kPerCpu>::element_at(const Bucket& head, uint32_t position) const {
+  const Bucket* bucket = &head;
+  for (const Bucket* further; position >= Bucket::kLinkSlot && (further = table_.next(*bucket)) != nullptr;) {
+    bucket = further;
+    position -= Bucket::kLinkSlot;
+  }
+  if (position >= Bucket::kSlots) return 0;
+  const uint32_t element = bucket->slots[position].load(std::memory_order_acquire);
+  return Bucket::is_element(element) ? element : 0;
+}
+
+}  // namespace skep
