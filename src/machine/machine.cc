@@ -67,6 +67,7 @@ Machine::~Machine() {
   MachineRegistry& registry = MachineRegistry::instance();
   const std::lock_guard lock(registry.mutex());
   registry.remove(this);
+  side_->give_back_records();
 }
 
 uint32_t Machine::next_id(ObjectKind kind) {

@@ -71,6 +71,7 @@ struct alignas(kCacheLine) CounterLine {
   std::atomic<uint32_t> next_process;       // where the search for a free process index begins
   std::atomic<uint32_t> next_slot;          // spreads threads over the writers' slots
   std::atomic<uint32_t> readers_used;       // reader records ever claimed: the first this many are scanned
+  std::atomic<uint32_t> next_reap;          // where the next look for reader records of the dead begins
 };
 
 /// The whole machine file from kHeaderOffset on:

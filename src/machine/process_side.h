@@ -44,8 +44,11 @@ struct Machine::ProcessSide {
 
   /// A reader record of this process's own; null when living processes have all of them.
   ReaderRecord* claim_record();
+  /// Frees all records of this process, none of whose threads reads any more.
+  void give_back_records();
 
  private:
+  ReaderRecord* claim_free_record(uint32_t first, uint32_t last);
   void free_what_predecessors_left(uint32_t index);
 };
 
