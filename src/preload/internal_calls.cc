@@ -53,6 +53,9 @@ SKEP_OWN int __wrap_sigaction(int signal, const struct sigaction* action, struct
 SKEP_OWN int __wrap_stat(const char* path, struct stat* status) { return real::stat(path, status); }
 SKEP_OWN int __wrap_statfs(const char* path, struct statfs* status) { return real::statfs(path, status); }
 SKEP_OWN int __wrap_statvfs(const char* path, struct statvfs* status) { return real::statvfs(path, status); }
+SKEP_OWN int __wrap_statx(int directory, const char* path, int flags, unsigned mask, struct statx* status) {
+  return real::statx(directory, path, flags, mask, status);
+}
 SKEP_OWN long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f) {
   return kernel_call(number, a, b, c, d, e, f);
 }

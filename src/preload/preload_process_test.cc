@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a program sees of libskep-preload.so. The test program runs itself again with the library preloaded and an
+// instance of its own; nothing of skep is linked into it. Answers are those that Linux 6.18 gives for a real bpffs.
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <gtest/gtest.h>
+#include <linux/magic.h>
+#include <mntent.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <skep/abi.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr const char* kRoot = "/sys/fs/bpf";
+
+std::string below(const std::string& name) { return std::string(kRoot) + "/" + name; }
+
+long bpf(int command, bpf_attr& attr) { return syscall(SYS_bpf, command, &attr, sizeof(attr)); }
+
+int make_map(uint32_t type = BPF_MAP_TYPE_ARRAY, uint32_t value_size = 4) {
+  bpf_attr attr = {};
+  attr.map_type = type;
+  attr.key_size = 4;
+  attr.value_size = value_size;
+  attr.max_entries = 4;
+  return static_cast<int>(bpf(BPF_MAP_CREATE, attr));
+}
+
+long pin(int fd, const std::string& path) {
+  bpf_attr attr = {};
+  attr.pathname = reinterpret_cast<uint64_t>(path.c_str());
+  attr.bpf_fd = static_cast<uint32_t>(fd);
+  return bpf(BPF_OBJ_PIN, attr);
+}
+
+long get(const std::string& path) {
+  bpf_attr attr = {};
+  attr.pathname = reinterpret_cast<uint64_t>(path.c_str());
+  return bpf(BPF_OBJ_GET, attr);
+}
+
+long update(int map, uint32_t key, const void* value) {
+  bpf_attr attr = {};
+  attr.map_fd = static_cast<uint32_t>(map);
+  attr.key = reinterpret_cast<uint64_t>(&key);
+  attr.value = reinterpret_cast<uint64_t>(value);
+  return bpf(BPF_MAP_UPDATE_ELEM, attr);
+}
+
+long lookup(int map, uint32_t key, void* value) {
+  bpf_attr attr = {};
+  attr.map_fd = static_cast<uint32_t>(map);
+  attr.key = reinterpret_cast<uint64_t>(&key);
+  attr.value = reinterpret_cast<uint64_t>(value);
+  return bpf(BPF_MAP_LOOKUP_ELEM, attr);
+}
+
+uint32_t id_of(int fd) {
+  bpf_map_info info = {};
+  bpf_attr attr = {};
+  attr.info.bpf_fd = static_cast<uint32_t>(fd);
+  attr.info.info_len = sizeof(info);
+  attr.info.info = reinterpret_cast<uint64_t>(&info);
+  return bpf(BPF_OBJ_GET_INFO_BY_FD, attr) == 0 ? info.id : 0;
+}
+
+/// The errno of a call that has to fail; 0 if it does not.
+template <class Result>
+int error_of(Result result) {
+  return result == static_cast<Result>(-1) ? errno : 0;
+}
+
+std::string read_link(const std::string& path) {
+  char buffer[PATH_MAX];
+  const ssize_t length = readlink(path.c_str(), buffer, sizeof(buffer));
+  return length < 0 ? "" : std::string(buffer, static_cast<size_t>(length));
+}
+
+std::string read_stream(FILE* stream) {
+  std::string text;
+  char line[256];
+  while (stream != nullptr && fgets(line, sizeof(line), stream) != nullptr) text += line;
+  if (stream != nullptr) fclose(stream);
+  return text;
+}
+
+/// Runs `function` in a child; its exit status.
+template <class Function>
+int in_child(const Function& function) {
+  const pid_t child = fork();
+  if (child == 0) _exit(function());
+  int status = -1;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/// A directory of the test's own in the pins, with one pinned array.
+class Pins : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(mkdir(kDirectory, 0700), 0);
+    map_ = make_map();
+    ASSERT_GE(map_, 0);
+    ASSERT_EQ(pin(map_, path("map")), 0);
+  }
+  void TearDown() override {
+    close(map_);
+    std::filesystem::remove_all(kDirectory);
+    EXPECT_NE(access(kDirectory, F_OK), 0);
+  }
+  static std::string path(const std::string& name) { return std::string(kDirectory) + "/" + name; }
+
+  static constexpr const char* kDirectory = "/sys/fs/bpf/test";
+  int map_ = -1;
+};
+
+TEST_F(Pins, AreABpffs) {
+  struct statfs status = {};
+  ASSERT_EQ(statfs(kRoot, &status), 0);
+  EXPECT_EQ(status.f_type, BPF_FS_MAGIC);
+  ASSERT_EQ(statfs(path("map").c_str(), &status), 0);
+  EXPECT_EQ(status.f_type, BPF_FS_MAGIC);
+  const int directory = open(kDirectory, O_RDONLY | O_DIRECTORY);
+  ASSERT_GE(directory, 0);
+  ASSERT_EQ(fstatfs(directory, &status), 0);
+  EXPECT_EQ(status.f_type, BPF_FS_MAGIC);
+  close(directory);
+  EXPECT_EQ(error_of(statfs(path("none").c_str(), &status)), ENOENT);
+  ASSERT_EQ(statfs("/proc", &status), 0);
+  EXPECT_EQ(status.f_type, PROC_SUPER_MAGIC);
+}
+
+TEST_F(Pins, AreFoundUnderEverySpelling) {
+  for (const char* name : {"/sys/fs/bpf/test/map", "//sys/fs//bpf/./test/map", "/sys/fs/bpf/test/../test/map",
+                           "/sys/fs/../fs/bpf/test/map"}) {
+    EXPECT_EQ(access(name, F_OK), 0) << name;
+  }
+  for (const char* name : {"/sys/fs/bpf/../bpf/none", "/sys/fs/bpfx", "/sys/fs/bpf/test/map/"}) {
+    EXPECT_NE(access(name, F_OK), 0) << name;
+  }
+}
+
+TEST_F(Pins, AreStattedAsSmallFiles) {
+  struct stat status = {};
+  ASSERT_EQ(stat(path("map").c_str(), &status), 0);
+  EXPECT_TRUE(S_ISREG(status.st_mode));
+  EXPECT_EQ(status.st_mode & 0777, 0600U);
+  EXPECT_EQ(status.st_size, 0);
+  struct statx extended = {};
+  ASSERT_EQ(statx(AT_FDCWD, path("map").c_str(), 0, STATX_BASIC_STATS, &extended), 0);
+  EXPECT_EQ(extended.stx_size, 0U);
+}
+
+TEST_F(Pins, AreNotOpenedAsFiles) {
+  EXPECT_EQ(error_of(open(path("map").c_str(), O_RDONLY)), EIO);
+  EXPECT_EQ(error_of(open(path("map").c_str(), O_RDWR | O_CREAT, 0600)), EIO);
+  EXPECT_EQ(error_of(open(path("map").c_str(), O_WRONLY | O_TRUNC)), EIO);
+  EXPECT_EQ(error_of(open(path("map").c_str(), O_RDWR | O_CREAT | O_EXCL, 0600)), EEXIST);
+  EXPECT_EQ(error_of(open(path("map").c_str(), O_RDONLY | O_DIRECTORY)), ENOTDIR);
+  EXPECT_EQ(error_of(open(path("new").c_str(), O_RDWR | O_CREAT, 0600)), EACCES);
+  EXPECT_EQ(error_of(open(kDirectory, O_RDWR | O_TMPFILE, 0600)), EOPNOTSUPP);
+  EXPECT_EQ(fopen(path("map").c_str(), "r"), nullptr);
+  EXPECT_EQ(errno, EIO);
+  const int handle = open(path("map").c_str(), O_PATH);
+  EXPECT_GE(handle, 0);
+  close(handle);
+}
+
+TEST_F(Pins, AreNotOpenedAsFilesByRelativeName) {
+  const int directory = open(kDirectory, O_RDONLY | O_DIRECTORY);
+  ASSERT_GE(directory, 0);
+  EXPECT_EQ(error_of(openat(directory, "map", O_RDONLY)), EIO);
+  close(directory);
+  EXPECT_EQ(in_child([] { return chdir(kDirectory) == 0 ? error_of(open("map", O_RDWR)) : 0; }), EIO);
+}
+
+TEST_F(Pins, KeepTheirContentThroughTruncate) {
+  const uint32_t value = 77;
+  ASSERT_EQ(update(map_, 2, &value), 0);
+  EXPECT_EQ(truncate(path("map").c_str(), 0), 0);
+  uint32_t found = 0;
+  EXPECT_EQ(lookup(map_, 2, &found), 0);
+  EXPECT_EQ(found, value);
+}
+
+TEST_F(Pins, RefuseNamesWithDots) {
+  struct stat status = {};
+  EXPECT_EQ(error_of(stat(path("a.b").c_str(), &status)), EPERM);
+  EXPECT_EQ(error_of(stat(path("none/a.b").c_str(), &status)), ENOENT);
+  EXPECT_EQ(error_of(stat(path("a.b/c").c_str(), &status)), EPERM);
+  EXPECT_EQ(error_of(mkdir(path("a.b").c_str(), 0700)), EPERM);
+  EXPECT_EQ(error_of(link(path("map").c_str(), path("a.b").c_str())), EPERM);
+  EXPECT_EQ(error_of(symlink("map", path("a.b").c_str())), EPERM);
+  EXPECT_EQ(error_of(rename(path("map").c_str(), path("a.b").c_str())), EPERM);
+  EXPECT_EQ(error_of(unlink(path("a.b").c_str())), EPERM);
+  EXPECT_EQ(error_of(mknod(path("fifo").c_str(), S_IFIFO | 0600, 0)), EPERM);
+}
+
+TEST_F(Pins, CanBeLinkedMovedAndRemoved) {
+  EXPECT_EQ(link(path("map").c_str(), path("second").c_str()), 0);
+  EXPECT_EQ(rename(path("second").c_str(), path("third").c_str()), 0);
+  EXPECT_EQ(symlink("third", path("relative").c_str()), 0);
+  EXPECT_EQ(symlink(path("third").c_str(), path("absolute").c_str()), 0);
+  EXPECT_EQ(read_link(path("absolute")), path("third"));
+  for (const char* name : {"third", "relative", "absolute"}) {
+    const long fd = get(path(name));
+    ASSERT_GE(fd, 0) << name;
+    EXPECT_EQ(id_of(static_cast<int>(fd)), id_of(map_)) << name;
+    close(static_cast<int>(fd));
+  }
+  EXPECT_EQ(unlink(path("third").c_str()), 0);
+  EXPECT_EQ(error_of(get(path("relative"))), ENOENT);
+  EXPECT_EQ(error_of(rmdir(path("map").c_str())), ENOTDIR);
+  EXPECT_EQ(error_of(rename(path("map").c_str(), "/dev/shm/outside")), EXDEV);
+  EXPECT_EQ(error_of(link(path("map").c_str(), "/dev/shm/outside")), EXDEV);
+}
+
+TEST_F(Pins, ResolveToTheirOwnNames) {
+  ASSERT_EQ(symlink("map", path("link").c_str()), 0);
+  char* resolved = realpath(path("link").c_str(), nullptr);
+  ASSERT_NE(resolved, nullptr);
+  EXPECT_EQ(resolved, path("map"));
+  free(resolved);
+  EXPECT_EQ(in_child([] {
+              char buffer[PATH_MAX];
+              if (chdir(kDirectory) != 0 || getcwd(buffer, sizeof(buffer)) == nullptr) return 1;
+              if (std::string(buffer) != kDirectory) return 2;
+              if (realpath(".", buffer) == nullptr || std::string(buffer) != kDirectory) return 3;
+              struct statfs status = {};
+              if (statfs(".", &status) != 0 || status.f_type != BPF_FS_MAGIC) return 4;
+              return getcwd(buffer, 5) == nullptr && errno == ERANGE ? 0 : 5;
+            }),
+            0);
+}
+
+std::vector<std::string> walked;
+
+TEST_F(Pins, AreWalkedByTheirOwnNames) {
+  walked.clear();
+  ASSERT_EQ(nftw(
+                kDirectory,
+                [](const char* name, const struct stat* status, int, struct FTW* place) {
+                  walked.push_back(std::string(name) + "|" + (name + place->base));
+                  return status->st_size != 0 && S_ISREG(status->st_mode) ? 1 : 0;
+                },
+                8, FTW_PHYS),
+            0);
+  EXPECT_EQ(walked, (std::vector<std::string>{std::string(kDirectory) + "|test", path("map") + "|map"}));
+
+  dirent** entries = nullptr;
+  const int count = scandir(kDirectory, &entries, nullptr, alphasort);
+  EXPECT_EQ(count, 3);
+  for (int i = 0; i < count; ++i) free(entries[i]);
+  free(entries);
+}
+
+TEST(Mounts, HaveABpffs) {
+  FILE* mounts = setmntent("/proc/mounts", "r");
+  ASSERT_NE(mounts, nullptr);
+  bool found = false;
+  while (const mntent* entry = getmntent(mounts)) {
+    found |= std::string(entry->mnt_dir) == kRoot && std::string(entry->mnt_type) == "bpf";
+  }
+  endmntent(mounts);
+  EXPECT_TRUE(found);
+  EXPECT_NE(read_stream(fopen("/proc/self/mounts", "r")).find(" /sys/fs/bpf bpf "), std::string::npos);
+  EXPECT_EQ(mount("bpf", kRoot, "bpf", 0, nullptr), 0);
+  EXPECT_EQ(error_of(mount("bpf", "/sys/fs/bpf/none", "bpf", 0, nullptr)), ENOENT);
+  EXPECT_EQ(error_of(mount("bpf", "/dev/shm", "bpf", 0, nullptr)), EPERM);
+}
+
+TEST(Descriptors, SayWhatTheyAre) {
+  const int map = make_map();
+  const std::string number = std::to_string(map);
+  EXPECT_EQ(read_link("/proc/self/fd/" + number), "anon_inode:bpf-map");
+  EXPECT_EQ(read_link("/proc/" + std::to_string(getpid()) + "/fd/" + number), "anon_inode:bpf-map");
+  EXPECT_EQ(read_link("/dev/fd/" + number), "anon_inode:bpf-map");
+  const std::string text = read_stream(fopen(("/proc/self/fdinfo/" + number).c_str(), "r"));
+  EXPECT_NE(text.find("map_id:\t" + std::to_string(id_of(map)) + "\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("max_entries:\t4\n"), std::string::npos) << text;
+  const int null = open("/dev/null", O_RDONLY);
+  EXPECT_EQ(read_link("/proc/self/fd/" + std::to_string(null)), "/dev/null");
+  const std::string other = read_stream(fopen(("/proc/self/fdinfo/" + std::to_string(null)).c_str(), "r"));
+  EXPECT_EQ(other.find("map_id"), std::string::npos);
+  EXPECT_NE(other.find("pos:"), std::string::npos);
+  close(null);
+
+  // Another process looks.
+  EXPECT_EQ(in_child([&] {
+              const std::string parent = "/proc/" + std::to_string(getppid());
+              if (read_link(parent + "/fd/" + number) != "anon_inode:bpf-map") return 1;
+              const std::string info = read_stream(fopen((parent + "/fdinfo/" + number).c_str(), "r"));
+              return info.find("map_id:\t") != std::string::npos ? 0 : 2;
+            }),
+            0);
+  close(map);
+}
+
+/// Closes `map` by `end`, gives its number to a map of other size, and asks that number.
+template <class End>
+void number_is_reused_after(const End& end) {
+  const int first = make_map(BPF_MAP_TYPE_ARRAY, 4);
+  const uint32_t old_value = 1;
+  ASSERT_EQ(update(first, 0, &old_value), 0);
+  end(first);
+  uint32_t found[2] = {};
+  EXPECT_EQ(error_of(lookup(first, 0, found)), EBADF);
+  const int second = make_map(BPF_MAP_TYPE_ARRAY, 8);
+  ASSERT_EQ(second, first);
+  const uint32_t value[2] = {3, 4};
+  ASSERT_EQ(update(second, 0, value), 0);
+  ASSERT_EQ(lookup(second, 0, found), 0);
+  EXPECT_EQ(found[1], 4U);
+  close(second);
+}
+
+TEST(Descriptors, CanBeClosedInEveryWay) {
+  number_is_reused_after([](int fd) { close(fd); });
+  number_is_reused_after([](int fd) { syscall(SYS_close, fd); });
+  number_is_reused_after([](int fd) { close_range(static_cast<unsigned>(fd), static_cast<unsigned>(fd), 0); });
+  number_is_reused_after([](int fd) { syscall(SYS_close_range, fd, fd, 0); });
+  number_is_reused_after([](int fd) { closefrom(fd); });
+  number_is_reused_after([](int fd) { fclose(fdopen(fd, "r")); });
+  number_is_reused_after([](int fd) {
+    dup2(STDIN_FILENO, fd);
+    uint32_t found = 0;
+    EXPECT_EQ(error_of(lookup(fd, 0, &found)), EINVAL);
+    close(fd);
+  });
+}
+
+TEST(Descriptors, AreReplacedByDup) {
+  const int first = make_map();
+  const int second = make_map();
+  const uint32_t value = 5;
+  ASSERT_EQ(update(second, 1, &value), 0);
+  uint32_t found = 0;
+  ASSERT_EQ(lookup(first, 1, &found), 0);
+  ASSERT_EQ(found, 0U);
+  ASSERT_EQ(dup2(second, first), first);
+  ASSERT_EQ(lookup(first, 1, &found), 0);
+  EXPECT_EQ(found, value);
+  const int third = make_map();
+  ASSERT_EQ(dup3(third, first, O_CLOEXEC), first);
+  ASSERT_EQ(lookup(first, 1, &found), 0);
+  EXPECT_EQ(found, 0U);
+  const int copy = fcntl(second, F_DUPFD_CLOEXEC, 100);
+  ASSERT_GE(copy, 100);
+  ASSERT_EQ(lookup(copy, 1, &found), 0);
+  EXPECT_EQ(found, value);
+  for (const int fd : {first, second, third, copy}) close(fd);
+}
+
+TEST(Descriptors, AreInheritedByForkAndSpawn) {
+  const int map = make_map();
+  const uint32_t value = 9;
+  ASSERT_EQ(in_child([&] { return update(map, 3, &value) == 0 ? 0 : 1; }), 0);
+  uint32_t found = 0;
+  ASSERT_EQ(lookup(map, 3, &found), 0);
+  EXPECT_EQ(found, value);
+
+  const int inherited = dup(map);
+  char number[16];
+  snprintf(number, sizeof(number), "%d", inherited);
+  char program[] = "/proc/self/exe";
+  char mode[] = "--look-up-key-3";
+  char* arguments[] = {program, mode, number, nullptr};
+  pid_t child;
+  ASSERT_EQ(posix_spawn(&child, program, nullptr, nullptr, arguments, environ), 0);
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 9);
+  close(inherited);
+  close(map);
+}
+
+TEST(Syscall, PassesOtherNumbersThrough) {
+  EXPECT_EQ(syscall(SYS_getpid), getpid());
+  EXPECT_EQ(syscall(SYS_openat, AT_FDCWD, "/nonexistent", O_RDONLY, 0), -1);
+  EXPECT_EQ(errno, ENOENT);
+  EXPECT_EQ(syscall(100000), -1);
+  EXPECT_EQ(errno, ENOSYS);
+  // Six arguments.
+  void* memory = reinterpret_cast<void*>(
+      syscall(SYS_mmap, nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(memory, MAP_FAILED);
+  EXPECT_EQ(syscall(SYS_munmap, memory, 4096), 0);
+}
+
+TEST(Limits, OfLockedMemoryCanAlwaysBeRaised) {
+  EXPECT_EQ(in_child([] {
+              rlimit limits = {4096, 4096};
+              if (setrlimit(RLIMIT_MEMLOCK, &limits) != 0) return 1;
+              if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0) return 2;
+              limits = {RLIM_INFINITY, RLIM_INFINITY};
+              if (setrlimit(RLIMIT_MEMLOCK, &limits) != 0) return 3;
+              if (prlimit(0, RLIMIT_MEMLOCK, &limits, nullptr) != 0) return 4;
+              limits = {RLIM_INFINITY, RLIM_INFINITY};
+              rlimit files = {};
+              getrlimit(RLIMIT_NOFILE, &files);
+              files.rlim_max += 1;
+              return setrlimit(RLIMIT_NOFILE, &files) == -1 && errno == EPERM ? 0 : 5;
+            }),
+            0);
+}
+
+sigjmp_buf after_fault;
+volatile sig_atomic_t faults_seen = 0;
+
+void on_fault(int, siginfo_t*, void*) {
+  faults_seen = faults_seen + 1;
+  siglongjmp(after_fault, 1);
+}
+
+long update_from_bad_pointer(int map) { return update(map, 0, reinterpret_cast<void*>(8192)); }
+
+TEST(Faults, OfTheProgramAndOfBpfAreToldApart) {
+  const int map = make_map();
+  EXPECT_EQ(error_of(update_from_bad_pointer(map)), EFAULT);
+
+  struct sigaction action = {};
+  struct sigaction before = {};
+  action.sa_sigaction = on_fault;
+  action.sa_flags = SA_SIGINFO;
+  sigemptyset(&action.sa_mask);
+  sigaddset(&action.sa_mask, SIGUSR1);
+  ASSERT_EQ(sigaction(SIGSEGV, &action, &before), 0);
+  EXPECT_EQ(before.sa_handler, SIG_DFL);
+  EXPECT_EQ(error_of(update_from_bad_pointer(map)), EFAULT);
+  EXPECT_EQ(faults_seen, 0);
+
+  if (sigsetjmp(after_fault, 1) == 0) {
+    *reinterpret_cast<volatile int*>(8192) = 1;
+    ADD_FAILURE() << "the write did not fault";
+  }
+  EXPECT_EQ(faults_seen, 1);
+  sigset_t blocked;
+  sigprocmask(SIG_SETMASK, nullptr, &blocked);
+  EXPECT_FALSE(sigismember(&blocked, SIGSEGV));
+  EXPECT_EQ(error_of(update_from_bad_pointer(map)), EFAULT);
+
+  ASSERT_EQ(sigaction(SIGSEGV, &before, &action), 0);
+  EXPECT_EQ(action.sa_sigaction, on_fault);
+  EXPECT_EQ(error_of(update_from_bad_pointer(map)), EFAULT);
+  EXPECT_EQ(in_child([] { return *reinterpret_cast<volatile int*>(8192); }), 128 + SIGSEGV);
+  EXPECT_EQ(in_child([] { return raise(SIGSEGV); }), 128 + SIGSEGV);
+  EXPECT_EQ(in_child([] {
+              signal(SIGSEGV, SIG_IGN);
+              return raise(SIGSEGV);
+            }),
+            0);
+  close(map);
+}
+
+TEST(Start, MayHappenInManyThreadsAtOnce) {
+  // In a process where nothing has started yet.
+  char program[] = "/proc/self/exe";
+  char mode[] = "--start-in-threads";
+  char* arguments[] = {program, mode, nullptr};
+  for (int round = 0; round < 20; ++round) {
+    pid_t child;
+    ASSERT_EQ(posix_spawn(&child, program, nullptr, nullptr, arguments, environ), 0);
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status));
+    ASSERT_EQ(WEXITSTATUS(status), 0);
+  }
+}
+
+TEST(Start, ThatFailsIsToldOnceAndKillsNobody) {
+  for (const char* directory : {"/proc/self/nowhere", "/dev/null", "/dev/null/below"}) {
+    int pipe_ends[2];
+    ASSERT_EQ(pipe(pipe_ends), 0);
+    EXPECT_EQ(in_child([&] {
+                dup2(pipe_ends[1], STDERR_FILENO);
+                setenv("SKEP_DIR", directory, 1);
+                execl("/proc/self/exe", "self", "--bpf-twice", nullptr);
+                return 99;
+              }),
+              0);
+    close(pipe_ends[1]);
+    const std::string said = read_stream(fdopen(pipe_ends[0], "r"));
+    EXPECT_EQ(said.find("skep: cannot start in " + std::string(directory)), 0U) << said;
+    EXPECT_EQ(said.find('\n'), said.size() - 1) << said;
+  }
+}
+
+// -- what the program does when it is run again by one of its tests
+
+int look_up_key_3(const char* number) {
+  uint32_t value = 0;
+  return lookup(atoi(number), 3, &value) == 0 ? static_cast<int>(value) : 99;
+}
+
+int start_in_threads() {
+  std::atomic<int> failures{0};
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 8; ++i) {
+      threads.emplace_back([&failures, i] {
+        const int map = make_map();
+        const auto value = static_cast<uint32_t>(i);
+        uint32_t found = 99;
+        if (map < 0 || update(map, 0, &value) != 0 || lookup(map, 0, &found) != 0 || found != value) ++failures;
+        close(map);
+      });
+    }
+  }
+  return failures;
+}
+
+int bpf_twice() {
+  for (int i = 0; i < 2; ++i) {
+    if (error_of(make_map()) != ENOSYS) return 1;
+  }
+  struct stat status = {};
+  return stat("/", &status);
+}
+
+/// Runs this program again with the library and a new instance; its exit status.
+int run_preloaded(char** argv) {
+  std::string directory = "/dev/shm/skep-preload-test-XXXXXX";
+  if (mkdtemp(directory.data()) == nullptr) return 1;
+  setenv("SKEP_DIR", directory.c_str(), 1);
+  setenv("LD_PRELOAD", SKEP_PRELOAD_LIBRARY, 1);
+  const int status = in_child([&] {
+    execv("/proc/self/exe", argv);
+    return 99;
+  });
+  std::filesystem::remove_all(directory);
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "";
+  if (getenv("LD_PRELOAD") == nullptr) return run_preloaded(argv);
+  if (mode == "--look-up-key-3" && argc > 2) return look_up_key_3(argv[2]);
+  if (mode == "--start-in-threads") return start_in_threads();
+  if (mode == "--bpf-twice") return bpf_twice();
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
