@@ -5,8 +5,6 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <cctype>
-#include <cstring>
 
 #include "object/instance.h"
 
@@ -47,17 +45,6 @@ ProgramDescription describe(const ProgramImage& image, std::vector<std::shared_p
           .gpl_compatible = image.facts.gpl_compatible != 0,
           .instructions = image.instructions,
           .maps = std::move(maps)};
-}
-
-Status copy_object_name(char (&to)[BPF_OBJ_NAME_LEN], const char (&from)[BPF_OBJ_NAME_LEN]) {
-  const char* end = std::find(std::begin(from), std::end(from), '\0');
-  if (end == std::end(from)) return fail(EINVAL);
-  std::memset(to, 0, sizeof to);
-  for (const char* at = from; at != end; ++at) {
-    if (std::isalnum(static_cast<unsigned char>(*at)) == 0 && *at != '_' && *at != '.') return fail(EINVAL);
-    to[at - from] = *at;
-  }
-  return {};
 }
 
 Result<std::shared_ptr<ObjectFace>> open_program(Process&, int fd, const FileHeader&) {

@@ -42,7 +42,4 @@ const ProgramFace& program_of(const OpenObject& object);
 /// A program's description for the runtime, over `image` and its opened maps.
 ProgramDescription describe(const ProgramImage& image, std::vector<std::shared_ptr<Map>> maps);
 
-/// An object name of bpf(2): at most 15 characters of [A-Za-z0-9_.] and a NUL; the rest is cleared. EINVAL.
-Status copy_object_name(char (&to)[BPF_OBJ_NAME_LEN], const char (&from)[BPF_OBJ_NAME_LEN]);
-
 }  // namespace skep

@@ -12,6 +12,7 @@
 #include "prog/opcode.h"
 #include "prog/program_image_check.h"
 #include "syscall/log_buffer.h"
+#include "syscall/object_name_check.h"
 #include "syscall/prog_commands.h"
 
 namespace skep {
