@@ -13,9 +13,6 @@ uint32_t running_cpu() {
 
 }  // namespace
 
-Lease::Lease(Machine& machine, Cpu cpu)
-    : machine_(&machine), slot_(machine.acquire_cpu(machine.thread_state(), cpu.number)), cpu_(slot_) {}
-
 Lease::Lease(Machine& machine, AnyCpu)
     : machine_(&machine), slot_(machine.acquire_any_cpu(machine.thread_state(), running_cpu())), cpu_(slot_) {}
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 
 #include "machine/machine.h"
@@ -46,22 +47,29 @@ class Lease {
 
 inline Lease::Lease(Machine& machine) : machine_(&machine) {
   ThreadState& state = machine.thread_state();
-  uint64_t expected = 0;
-  if (state.held == nullptr &&
-      // Pairs with the fetch_add of begin_grace_period() and the scan that follows it: either the scan sees this word,
-      // or what follows here sees everything that was unlinked before that fetch_add.
-      state.hint->word.compare_exchange_strong(
-          expected, state.tag_word | state.epochs->epoch.load(std::memory_order_acquire), std::memory_order_seq_cst))
-      [[likely]] {
-    full_barrier_after_rmw();
-    state.hint->nesting.store(1, std::memory_order_relaxed);
-    state.held = state.hint;
-    slot_ = state.hint_number;
-    cpu_ = state.hint_cpu;
+  const uint32_t hint = state.hint.load(std::memory_order_relaxed);
+  Slot& slot = state.slots[ThreadState::slot_of(hint)];
+  if (state.held == nullptr && state.try_lease(slot)) [[likely]] {
+    state.held = &slot;
+    slot_ = ThreadState::slot_of(hint);
+    cpu_ = ThreadState::cpu_of(hint);
     return;
   }
   slot_ = machine.acquire_slot(state);
   cpu_ = slot_ < machine.cpus() ? slot_ : slot_ % machine.cpus();
+}
+
+inline Lease::Lease(Machine& machine, Cpu cpu) : machine_(&machine) {
+  assert(cpu.number < machine.cpus());
+  ThreadState& state = machine.thread_state();
+  Slot& slot = state.slots[cpu.number];
+  if (state.held == nullptr && state.try_lease(slot)) [[likely]] {
+    state.held = &slot;
+    slot_ = cpu.number;
+  } else {
+    slot_ = machine.acquire_cpu(state, cpu.number);
+  }
+  cpu_ = slot_;
 }
 
 inline Lease::~Lease() {

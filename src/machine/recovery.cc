@@ -2,9 +2,11 @@
 #include "machine/recovery.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "machine/process_side.h"
 
@@ -27,8 +29,16 @@ struct flock lock_on_subject(short type, uint64_t subject) {
 
 Machine::RecoveryGuard::RecoveryGuard(ProcessSide& side, uint64_t subject)
     : side_(side), subject_(subject), threads_(side.recovery) {
-  struct flock lock = lock_on_subject(F_WRLCK, subject_);
-  while (fcntl(side_.file.descriptor(), F_OFD_SETLKW, &lock) != 0) {
+  while (true) {
+    struct flock lock = lock_on_subject(F_WRLCK, subject_);
+    const int fd = side_.file.descriptor();
+    if (fcntl(fd, F_OFD_SETLKW, &lock) == 0) {
+      auto window = Segment::map(fd, kHeaderOffset, kPageSize, Access::kReadOnly);
+      if (!window) return;
+      keeps_lock_ = std::move(*window);
+      madvise(keeps_lock_.data(), keeps_lock_.size(), MADV_DONTFORK);  // or a child would keep the lock of a dead parent
+      return;
+    }
     if (errno == EINTR) continue;
     // No descriptor to be had just now, or no memory for the lock.
     const timespec pause = {0, kRetry};

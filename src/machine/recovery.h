@@ -22,6 +22,7 @@ class [[nodiscard]] Machine::RecoveryGuard {
   ProcessSide& side_;
   uint64_t subject_;
   std::unique_lock<std::mutex> threads_;
+  Segment keeps_lock_;  // should the application close the descriptor, the lock stays as long as this mapping
 };
 
 }  // namespace skep

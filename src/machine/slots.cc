@@ -3,7 +3,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -14,6 +13,7 @@ namespace {
 
 constexpr uint64_t kExplainAfter = 5'000'000'000;  // ns
 constexpr uint64_t kSleepAfter = 200'000;          // ns
+constexpr uint64_t kLookInterval = 1'000'000;      // ns
 constexpr long kSleep = 100'000;                   // ns
 
 std::atomic<bool> explained{false};
@@ -26,7 +26,10 @@ class SlotWait {
   /// One step. True: it is time to look which holders still live.
   bool step(const char* what, uint32_t slot) {
     const uint64_t now = monotonic_nanoseconds();
-    if (started_ == 0) started_ = now;
+    if (started_ == 0) {
+      started_ = now;
+      next_look_ = now + kSleepAfter;
+    }
     if (now - started_ < kSleepAfter) {
       sched_yield();
     } else {
@@ -34,7 +37,9 @@ class SlotWait {
       nanosleep(&pause, nullptr);
     }
     if (now - started_ >= kExplainAfter && !explained.exchange(true)) explain(what, slot);
-    return side_.time_to_ask_for_the_living();
+    if (now < next_look_) return false;
+    next_look_ = now + kLookInterval;
+    return true;
   }
 
  private:
@@ -51,31 +56,20 @@ class SlotWait {
 
   Machine::ProcessSide& side_;
   uint64_t started_ = 0;
+  uint64_t next_look_ = 0;
 };
-
-bool try_lease(ThreadState& state, Slot& slot) {
-  if (slot.word.load(std::memory_order_relaxed) != 0) return false;
-  uint64_t expected = 0;
-  // Pairs as the compare-and-swap in Lease::Lease does.
-  if (!slot.word.compare_exchange_strong(expected,
-                                         state.tag_word | state.epochs->epoch.load(std::memory_order_acquire))) {
-    return false;
-  }
-  full_barrier_after_rmw();
-  slot.nesting.store(1, std::memory_order_relaxed);
-  return true;
-}
 
 void nest(Slot& slot) {
   slot.nesting.store(slot.nesting.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
-/// Leases the first free slot of [first, last), beginning behind `begin`. kNoSlot when all are taken.
+/// Leases the first free slot of [first, last), beginning with `begin`. kNoSlot when all are taken.
 uint32_t try_range(ThreadState& state, uint32_t first, uint32_t last, uint32_t begin) {
   const uint32_t count = last - first;
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t number = first + (begin - first + i) % count;
-    if (try_lease(state, state.slots[number])) return number;
+    Slot& slot = state.slots[number];
+    if (slot.word.load(std::memory_order_relaxed) == 0 && state.try_lease(slot)) return number;
   }
   return ThreadState::kNoSlot;
 }
@@ -99,20 +93,19 @@ uint32_t Machine::acquire_slot(ThreadState& state) {
     return static_cast<uint32_t>(state.held - state.slots);
   }
   SlotWait wait(*side_);
+  const uint32_t hint = state.hint.load(std::memory_order_relaxed);
   while (true) {
-    uint32_t number = try_range(state, cpus(), slots(), std::max(state.hint_number, cpus()));
+    uint32_t number = try_range(state, cpus(), slots(), ThreadState::slot_of(hint));
     if (number != ThreadState::kNoSlot) {
-      state.hint = state.slots + number;
-      state.hint_number = number;
-      state.hint_cpu = number % cpus();
+      state.hint.store(ThreadState::make_hint(number, cpus()), std::memory_order_relaxed);
     } else {
-      number = try_range(state, 0, cpus(), state.hint_cpu);  // not kept as the hint: programs need them more
+      number = try_range(state, 0, cpus(), ThreadState::cpu_of(hint));  // no hint: programs need the CPUs more
     }
     if (number != ThreadState::kNoSlot) {
       state.held = state.slots + number;
       return number;
     }
-    if (wait.step("one of the writers' slots", state.hint_number)) side_->reap_slots(0, slots());
+    if (wait.step("one of the writers' slots", ThreadState::slot_of(hint))) side_->reap_slots(0, slots());
   }
 }
 
@@ -122,7 +115,7 @@ uint32_t Machine::acquire_cpu(ThreadState& state, uint32_t cpu) {
     return static_cast<uint32_t>(state.held - state.slots);
   }
   SlotWait wait(*side_);
-  while (!try_lease(state, state.slots[cpu])) {
+  while (try_range(state, cpu, cpu + 1, cpu) != cpu) {
     if (wait.step("a CPU", cpu)) side_->reap_slots(cpu, cpu + 1);
   }
   state.outer = state.held;

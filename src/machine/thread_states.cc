@@ -105,9 +105,8 @@ ThreadState& Machine::find_thread_state() const {
     state->epochs = &segment.epochs;
     state->slots = segment.slots.data();
     const uint32_t writers = slots() - cpus();
-    state->hint_number = cpus() + segment.counters.next_slot.fetch_add(1, std::memory_order_relaxed) % writers;
-    state->hint_cpu = state->hint_number % cpus();
-    state->hint = state->slots + state->hint_number;
+    const uint32_t first = cpus() + segment.counters.next_slot.fetch_add(1, std::memory_order_relaxed) % writers;
+    state->hint = ThreadState::make_hint(first, cpus());
     state->next = t_states;
     keep(state);
   }
