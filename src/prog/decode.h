@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "maps/map.h"
+#include "memory/result.h"
+#include "prog/operations.h"
+#include "prog/runtime.h"
+
+namespace skep {
+
+struct Helper;  // prog/helper.h
+
+/// One decoded instruction. `offset` is the displacement of an access or the distance of a jump (from the jump itself);
+/// `imm` the immediate, sign-extended; a Helper's or a map's address; the decoded index of a called function.
+struct Instruction {
+  Operation operation;
+  uint8_t dst;
+  uint8_t src;
+  int32_t offset;
+  int64_t imm;
+};
+static_assert(sizeof(Instruction) == 16);
+
+/// A map as a program knows it. Its address is the value that a map reference has in a register: a program cannot do
+/// anything with it but hand it to a helper, which looks whether it is one of these.
+struct alignas(256) MapBinding {
+  std::shared_ptr<Map> map;
+  uint32_t key_size;
+  uint32_t value_size;
+  bool readable;           // not BPF_F_WRONLY_PROG
+  bool writable;           // not BPF_F_RDONLY_PROG
+  bool has_fields;         // the value holds fields that a program must not touch itself
+  uint32_t array_entries;  // ARRAY: lookups are index arithmetic; 0 for other kinds
+  uint64_t array_stride;
+  std::byte* array_values;
+  ValueFields fields;
+};
+
+/// A function that is called or whose address is taken: the address of this is its value in a register.
+struct FunctionEntry {
+  uint32_t index;  // of its first decoded instruction
+};
+
+/// The value of an array's only element, which instructions name directly (.data, .bss, .rodata).
+struct DirectValue {
+  uint64_t address;
+  const MapBinding* binding;
+};
+
+/// A program in the form that the interpreter runs. Immutable.
+struct DecodedCode {
+  uint32_t type = 0;
+  uint32_t expected_attach_type = 0;
+  std::vector<Instruction> instructions;
+  std::vector<uint32_t> origins;  // the index that each instruction had in the program as loaded
+  std::vector<MapBinding> maps;
+  std::vector<FunctionEntry> functions;
+  std::vector<DirectValue> direct_values;
+};
+
+/// See Program::prepare().
+Result<std::unique_ptr<DecodedCode>> decode(const ProgramDescription& description);
+
+}  // namespace skep

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "prog/run.h"
+
+/// The helpers, one function each, under the kernel's names. Their arguments were checked as helper_table.cc says;
+/// what they return is what the kernel's return (negative errno values as 64-bit numbers).
+namespace skep::helpers {
+
+#define SKEP_HELPER(name) uint64_t name(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
+
+// helpers_map.cc
+SKEP_HELPER(map_lookup_elem);
+SKEP_HELPER(map_update_elem);
+SKEP_HELPER(map_delete_elem);
+SKEP_HELPER(map_lookup_percpu_elem);
+SKEP_HELPER(for_each_map_elem);
+SKEP_HELPER(loop);
+SKEP_HELPER(spin_lock);
+SKEP_HELPER(spin_unlock);
+
+// helpers_system.cc
+SKEP_HELPER(ktime_get_ns);
+SKEP_HELPER(ktime_get_boot_ns);
+SKEP_HELPER(ktime_get_coarse_ns);
+SKEP_HELPER(ktime_get_tai_ns);
+SKEP_HELPER(jiffies64);
+SKEP_HELPER(get_prandom_u32);
+SKEP_HELPER(get_smp_processor_id);
+SKEP_HELPER(get_numa_node_id);
+SKEP_HELPER(get_current_pid_tgid);
+SKEP_HELPER(get_current_uid_gid);
+SKEP_HELPER(get_current_comm);
+
+// helpers_probe.cc
+SKEP_HELPER(probe_read);
+SKEP_HELPER(probe_read_str);
+SKEP_HELPER(copy_from_user);
+
+// helpers_text.cc
+SKEP_HELPER(strncmp);
+SKEP_HELPER(strtol);
+SKEP_HELPER(strtoul);
+SKEP_HELPER(snprintf);
+SKEP_HELPER(trace_printk);
+SKEP_HELPER(trace_vprintk);
+
+// helpers_skb.cc
+SKEP_HELPER(skb_load_bytes);
+SKEP_HELPER(skb_load_bytes_relative);
+SKEP_HELPER(skb_store_bytes);
+SKEP_HELPER(skb_pull_data);
+SKEP_HELPER(skb_change_type);
+SKEP_HELPER(l3_csum_replace);
+SKEP_HELPER(l4_csum_replace);
+SKEP_HELPER(csum_diff);
+SKEP_HELPER(csum_update);
+SKEP_HELPER(set_hash);
+SKEP_HELPER(set_hash_invalid);
+
+// helpers_xdp.cc
+SKEP_HELPER(xdp_load_bytes);
+SKEP_HELPER(xdp_store_bytes);
+SKEP_HELPER(xdp_get_buff_len);
+SKEP_HELPER(xdp_adjust_head);
+SKEP_HELPER(xdp_adjust_tail);
+SKEP_HELPER(xdp_adjust_meta);
+
+#undef SKEP_HELPER
+
+/// A negative errno as helpers return it.
+[[nodiscard]] constexpr uint64_t error_value(int error) { return static_cast<uint64_t>(-int64_t{error}); }
+template <class T>
+[[nodiscard]] T* memory(uint64_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+}  // namespace skep::helpers
