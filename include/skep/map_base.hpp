@@ -81,15 +81,15 @@ T from_bytes(const std::byte* bytes) {
 inline std::string_view kind_name(uint32_t type) {
   switch (type) {
     case BPF_MAP_TYPE_HASH:
-      return "hash";
+      return "a hash";
     case BPF_MAP_TYPE_ARRAY:
-      return "array";
+      return "an array";
     case BPF_MAP_TYPE_PERCPU_HASH:
-      return "per-CPU hash";
+      return "a per-CPU hash";
     case BPF_MAP_TYPE_PERCPU_ARRAY:
-      return "per-CPU array";
+      return "a per-CPU array";
     default:
-      return "map of another kind";
+      return "a map of another kind";
   }
 }
 
@@ -133,7 +133,7 @@ class MapBase {
     attr.flags = options.flags;
     skep_map* handle = nullptr;
     if (const int result = skep_map_create(instance.handle(), &attr, &handle); result < 0) {
-      return explained_failure(-result, "cannot create a " + describe(attr.type, attr.key_size, attr.value_size));
+      return explained_failure(-result, "cannot create " + describe(attr.type, attr.key_size, attr.value_size));
     }
     return adopt<Derived>(handle);
   }
@@ -210,8 +210,8 @@ class MapBase {
     skep_map_describe(handle, &map.attr_);
     const skep_map_attr& is = map.attr_;
     if (is.type != kType || is.key_size != sizeof(K) || is.value_size != sizeof(V)) {
-      return std::unexpected(Error{EINVAL, "map " + std::to_string(is.id) + " (" + is.name + ") is a " +
-                                               describe(is.type, is.key_size, is.value_size) + ", not a " +
+      return std::unexpected(Error{EINVAL, "map " + std::to_string(is.id) + " (" + is.name + ") is " +
+                                               describe(is.type, is.key_size, is.value_size) + ", not " +
                                                describe(kType, sizeof(K), sizeof(V))});
     }
     return map;
