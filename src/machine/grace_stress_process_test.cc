@@ -17,7 +17,7 @@ struct Shared {
 };
 
 TEST(GraceStressProcessTest, NoSectionSeesAReclaimedNode) {
-  constexpr uint64_t kTurns = 200;
+  constexpr uint64_t kTurns = 80;
   constexpr uint64_t kTurnsPerKill = 4;
   TestDirectory directory;
   SharedPage<Shared> shared;

@@ -133,6 +133,7 @@ TEST_F(MachineProcessTest, ForkWhileOtherThreadsLease) {
 }
 
 TEST_F(MachineProcessTest, ChildWithoutFreeDescriptorsRegistersLater) {
+  Machine& machine = *machine_;
   Child child([&] {
     rlimit limit{};
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -141,9 +142,9 @@ TEST_F(MachineProcessTest, ChildWithoutFreeDescriptorsRegistersLater) {
     const pid_t pid = fork();
     if (pid == 0) {
       std::thread helper([&] { setrlimit(RLIMIT_NOFILE, &limit); });
-      const Lease lease(*machine_);  // waits for the registration
+      const Lease lease(machine);  // waits for the registration
       helper.join();
-      _exit(machine_->holder(lease.slot()) == machine_->self() ? 0 : 1);
+      _exit(machine.holder(lease.slot()) == machine.self() ? 0 : 1);
     }
     int status = 0;
     waitpid(pid, &status, 0);
