@@ -141,11 +141,10 @@ TEST_F(MachineProcessTest, ChildWithoutFreeDescriptorsRegistersLater) {
     setrlimit(RLIMIT_NOFILE, &none);
     const pid_t pid = fork();
     if (pid == 0) {
-      std::thread helper([&] { setrlimit(RLIMIT_NOFILE, &limit); });
       const Lease lease(machine);  // waits for the registration
-      helper.join();
       _exit(machine.holder(lease.slot()) == machine.self() ? 0 : 1);
     }
+    prlimit(pid, RLIMIT_NOFILE, &limit, nullptr);
     int status = 0;
     waitpid(pid, &status, 0);
     return status == 0;
