@@ -32,8 +32,6 @@ namespace {
 
 constexpr const char* kRoot = "/sys/fs/bpf";
 
-std::string below(const std::string& name) { return std::string(kRoot) + "/" + name; }
-
 long bpf(int command, bpf_attr& attr) { return syscall(SYS_bpf, command, &attr, sizeof(attr)); }
 
 int make_map(uint32_t type = BPF_MAP_TYPE_ARRAY, uint32_t value_size = 4) {

@@ -104,8 +104,11 @@ class Session:
 
     def run(self, command):
         """Output lines and exit status."""
-        self.process.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n{self.MARK}%d\\n' $?\n".encode())
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n{self.MARK}%d\\n' $?\n".encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the read below tells what the shell said last
         deadline = time.monotonic() + COMMAND_SECONDS
         mark = re.compile(rb"\n" + self.MARK.encode() + rb"(\d+)\n")
         while not (found := mark.search(self.pending)):
@@ -120,7 +123,10 @@ class Session:
         return output.rstrip("\n").split("\n") if output.strip("\n") else [], int(found.group(1))
 
     def close(self):
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
