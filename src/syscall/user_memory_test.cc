@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "syscall/user_memory.h"
+
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <csetjmp>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace skep {
+namespace {
+
+constexpr size_t kPage = 4096;
+
+uint64_t address_of(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
+
+/// Two pages, of which the second cannot be touched.
+class GuardedPages {
+ public:
+  explicit GuardedPages(int protection = PROT_READ | PROT_WRITE)
+      : pages_(static_cast<char*>(
+            ::mmap(nullptr, 2 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) {
+    for (size_t i = 0; i < kPage; ++i) pages_[i] = static_cast<char>(i * 7 + 1);
+    ::mprotect(pages_, kPage, protection);
+    ::mprotect(pages_ + kPage, kPage, PROT_NONE);
+  }
+  GuardedPages(const GuardedPages&) = delete;
+  GuardedPages& operator=(const GuardedPages&) = delete;
+  ~GuardedPages() { ::munmap(pages_, 2 * kPage); }
+  [[nodiscard]] char* end() const { return pages_ + kPage; }
+
+ private:
+  char* pages_;
+};
+
+TEST(UserMemoryTest, CopiesEverySizeUpToTheLastByte) {
+  const GuardedPages pages;
+  for (size_t size = 0; size <= 1100; ++size) {
+    std::vector<char> copy(size + 16, 'x');
+    ASSERT_TRUE(read_user(copy.data(), address_of(pages.end() - size), size));
+    ASSERT_EQ(std::memcmp(copy.data(), pages.end() - size, size), 0) << size;
+    ASSERT_EQ(copy[size], 'x') << size;
+    std::vector<char> source(size, static_cast<char>(size));
+    ASSERT_TRUE(write_user(address_of(pages.end() - size), source.data(), size));
+    ASSERT_EQ(std::memcmp(source.data(), pages.end() - size, size), 0) << size;
+  }
+}
+
+TEST(UserMemoryTest, AFaultAnywhereIsReported) {
+  const GuardedPages pages;
+  std::vector<char> buffer(2 * kPage);
+  for (size_t size = 1; size <= 1100; size += 3)
+    for (const size_t missing : {size_t{1}, size / 2 + 1, size}) {
+      const uint64_t from = address_of(pages.end()) - (size - std::min(missing, size));
+      ASSERT_FALSE(read_user(buffer.data(), from, size)) << size << " " << missing;
+      ASSERT_FALSE(write_user(from, buffer.data(), size)) << size << " " << missing;
+    }
+}
+
+TEST(UserMemoryTest, ReadOnlyMemoryCanBeReadOnly) {
+  const GuardedPages pages(PROT_READ);
+  char byte = 0;
+  EXPECT_TRUE(read_user(&byte, address_of(pages.end() - 1), 1));
+  EXPECT_FALSE(write_user(address_of(pages.end() - 1), &byte, 1));
+}
+
+TEST(UserMemoryTest, ImpossibleAddressesAreRefused) {
+  char bytes[16] = {};
+  for (const uint64_t address : {uint64_t{0}, uint64_t{1}, uint64_t{4095}, uint64_t{1} << 47, uint64_t{1} << 62,
+                                 uint64_t{0xffff888000000000}, UINT64_MAX, UINT64_MAX - 15}) {
+    EXPECT_FALSE(read_user(bytes, address, 16)) << address;
+    EXPECT_FALSE(write_user(address, bytes, 16)) << address;
+    EXPECT_TRUE(read_user(bytes, address, 0)) << address;
+  }
+  EXPECT_FALSE(read_user(bytes, address_of(bytes), SIZE_MAX));
+}
+
+TEST(UserMemoryTest, BytesBeyondTheEndOfAFileAreAFault) {
+  char name[] = "/dev/shm/skep-test-XXXXXX";
+  const int fd = ::mkstemp(name);
+  ASSERT_GE(fd, 0);
+  ::unlink(name);
+  void* page = ::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  ASSERT_NE(page, MAP_FAILED);
+  char byte = 0;
+  EXPECT_FALSE(read_user(&byte, address_of(page), 1));
+  EXPECT_FALSE(write_user(address_of(page), &byte, 1));
+  ASSERT_EQ(::ftruncate(fd, kPage), 0);
+  EXPECT_TRUE(read_user(&byte, address_of(page), 1));
+  ::munmap(page, kPage);
+  ::close(fd);
+}
+
+TEST(UserMemoryTest, Strings) {
+  const GuardedPages pages;
+  std::memcpy(pages.end() - 6, "hello", 6);
+  char text[16];
+  EXPECT_EQ(read_user_string(text, address_of(pages.end() - 6), sizeof text), 5);
+  EXPECT_STREQ(text, "hello");
+  EXPECT_EQ(read_user_string(text, address_of(pages.end() - 1), sizeof text), 0);
+  EXPECT_EQ(read_user_string(text, address_of(pages.end() - 6), 5), -2);
+  pages.end()[-1] = '!';
+  EXPECT_EQ(read_user_string(text, address_of(pages.end() - 6), sizeof text), -1);
+  EXPECT_EQ(read_user_string(text, 0, sizeof text), -1);
+}
+
+TEST(UserMemoryTest, ThreadsFaultAtTheSameTime) {
+  const GuardedPages pages;
+  std::vector<std::jthread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      char bytes[64];
+      for (int i = 0; i < 500; ++i) {
+        ASSERT_FALSE(read_user(bytes, address_of(pages.end() - 32), 64));
+        ASSERT_TRUE(read_user(bytes, address_of(pages.end() - 64), 64));
+      }
+    });
+}
+
+// The signal mask must be what it was: a second fault in the same thread would kill the process otherwise.
+TEST(UserMemoryTest, FaultsCanRepeat) {
+  sigset_t before, after;
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &before);
+  char byte;
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(read_user(&byte, 4096, 1));
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &after);
+  EXPECT_EQ(::sigismember(&before, SIGSEGV), ::sigismember(&after, SIGSEGV));
+}
+
+TEST(UserMemoryDeathTest, AFaultOfTheProgramItselfStillKillsIt) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+#if !defined(__SANITIZE_ADDRESS__)
+  EXPECT_EXIT(
+      {
+        ::signal(SIGSEGV, SIG_DFL);
+        install_user_fault_handlers();
+        *reinterpret_cast<volatile char*>(uintptr_t{4096}) = 1;
+      },
+      testing::KilledBySignal(SIGSEGV), "");
+#endif
+}
+
+sigjmp_buf jump;
+
+TEST(UserMemoryDeathTest, HandlersThatWereThereBeforeAreCalled) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        ::signal(SIGSEGV, [](int) { siglongjmp(jump, 1); });
+        install_user_fault_handlers();
+        char byte;
+        if (read_user(&byte, 4096, 1)) ::_exit(1);
+        if (sigsetjmp(jump, 1) == 0) *reinterpret_cast<volatile char*>(uintptr_t{4096}) = 1;
+        ::_exit(42);
+      },
+      testing::ExitedWithCode(42), "");
+}
+
+TEST(UserMemoryDeathTest, HandlersInstalledLaterAskFirst) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        install_user_fault_handlers();
+        struct sigaction action {};
+        action.sa_flags = SA_SIGINFO | SA_NODEFER;
+        action.sa_sigaction = [](int signal, siginfo_t*, void* context) {
+          if (!recover_user_fault(signal, context)) ::_exit(43);
+        };
+        ::sigaction(SIGSEGV, &action, nullptr);
+        char byte;
+        if (read_user(&byte, 4096, 1)) ::_exit(1);
+        *reinterpret_cast<volatile char*>(uintptr_t{4096}) = 1;
+      },
+      testing::ExitedWithCode(43), "");
+}
+
+}  // namespace
+}  // namespace skep
