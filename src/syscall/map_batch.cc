@@ -42,7 +42,7 @@ template <class Walk>
 Answer walk_out(Caller& caller, const OpenObject& object, const Walk& walk) {
   const auto& batch = caller.attr.batch;
   if (const Status flags = check_element_flags(object, batch.elem_flags); !flags) return std::unexpected(flags.error());
-  if (batch.flags != 0) return fail(EINVAL);
+  if (batch.flags != 0 && is_hash(object.type)) return fail(EINVAL);
   if (batch.count == 0) return 0;
   if (!caller.write_back(kCountOffset, uint32_t{0})) return fail(EFAULT);
 

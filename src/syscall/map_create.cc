@@ -30,6 +30,8 @@ Status check_attributes(const bpf_attr& attr) {
   if (attr.map_extra != 0 && attr.map_type != BPF_MAP_TYPE_BLOOM_FILTER && attr.map_type != BPF_MAP_TYPE_ARENA)
     return fail(EINVAL);
   if ((attr.map_flags & kAccessFlags) == kAccessFlags) return fail(EINVAL);
+  constexpr uint32_t kProgramAccessFlags = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
+  if ((attr.map_flags & kProgramAccessFlags) == kProgramAccessFlags) return fail(EINVAL);
   if ((attr.map_flags & BPF_F_NUMA_NODE) != 0 && !node_exists(attr.numa_node)) return fail(EINVAL);
   return {};
 }
@@ -92,17 +94,20 @@ Answer map_create(Caller& caller) {
   creation.spec = spec_of(attr);
   const MapKind* kind = find_map_kind(attr.map_type);
   if (kind == nullptr) return fail(EINVAL);
+  if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail(EINVAL);  // there are no tokens, so it cannot be one
   const MachineShape shape = caller.machine().shape();
   if (const Status status = kind->check(creation.spec, shape); !status) return std::unexpected(status.error());
-  if (attr.map_ifindex != 0) return fail(EOPNOTSUPP);
-  if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail(EINVAL);  // there are no tokens, so it cannot be one
+  if (attr.map_ifindex != 0) {
+    const bool offloadable = attr.map_type == BPF_MAP_TYPE_HASH || attr.map_type == BPF_MAP_TYPE_ARRAY;
+    return fail(offloadable ? EOPNOTSUPP : EINVAL);
+  }
   MapSpec sized = creation.spec;
   if (const Result<MapLayout> layout = kind->layout(sized, shape); !layout) return std::unexpected(layout.error());
   if (const Status status = copy_object_name(creation.name, attr.map_name); !status)
     return std::unexpected(status.error());
-  if (attr.excl_prog_hash != 0 || attr.excl_prog_hash_size != 0) return fail(EINVAL);
   const Result<std::shared_ptr<const OpenObject>> btf = check_types(caller, creation);
   if (!btf) return std::unexpected(btf.error());
+  if (attr.excl_prog_hash != 0 || attr.excl_prog_hash_size != 0) return fail(EINVAL);
 
   Result<NewMap> made = make_map(caller, creation);
   if (!made) return std::unexpected(made.error());

@@ -114,7 +114,7 @@ Answer map_lookup_and_delete_elem(Caller& caller) {
   if (!found) return pass_on(found.error());
   const OpenObject& object = **found;
   if (!object.readable || !may_write(object)) return fail(EPERM);
-  if (flags != 0 && (!is_hash(object.type) || !object.has_spin_lock)) return fail(EINVAL);
+  if (flags != 0 && !object.has_spin_lock) return fail(EINVAL);
 
   Bounce key(object.key_size);
   Bounce value(object.user_value_size);

@@ -34,7 +34,8 @@ Answer map_info(Caller& caller, const OpenObject& object) {
   if (!read_user(&given, request.info, size)) return fail(EFAULT);
 
   const MapHeader& header = object.map->header();
-  bpf_map_info info{};
+  // What does not apply to this map (device, network namespace, BTF it has not) keeps what the client put there.
+  bpf_map_info info = given;
   info.type = header.spec.type;
   info.id = object.id;
   info.key_size = header.spec.key_size;
@@ -43,11 +44,12 @@ Answer map_info(Caller& caller, const OpenObject& object) {
   info.map_flags = header.spec.flags;
   info.map_extra = header.spec.extra;
   std::memcpy(info.name, header.name, sizeof info.name);
-  info.btf_id = header.btf_id;
-  info.btf_key_type_id = header.btf_key_type;
-  info.btf_value_type_id = header.btf_value_type;
-  info.hash = given.hash;
-  info.hash_size = given.hash_size;
+  if (header.btf_id != 0) {
+    info.btf_id = header.btf_id;
+    info.btf_key_type_id = header.btf_key_type;
+    info.btf_value_type_id = header.btf_value_type;
+  }
+  info.btf_vmlinux_value_type_id = 0;
   if (given.hash != 0) {
     if (const Status hashed = write_hash(object, given); !hashed) return std::unexpected(hashed.error());
   } else if (given.hash_size != 0) {
