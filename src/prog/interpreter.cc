@@ -164,7 +164,7 @@ template <class T>
   do {                                                                \
     const int64_t distance = pc->offset;                              \
     pc += distance;                                                   \
-    if (distance < 0 && (budget += distance) < 0) goto out_of_budget; \
+    if (distance < 0 && (budget += distance - 1) < 0) goto out_of_budget; \
     goto* labels[static_cast<unsigned>(pc->operation)];               \
   } while (false)
 // Around everything that may read the budget or stop the run.
