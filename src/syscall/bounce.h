@@ -29,8 +29,8 @@ class Bounce {
   std::byte* take(size_t size);
   void give_back();
 
+  bool borrowed_ = false;  // before data_: take() sets it
   std::byte* data_;
-  bool borrowed_ = false;
   alignas(16) std::byte small_[kSmall];
 };
 
