@@ -24,7 +24,11 @@ Status BtfChecker::check_member(uint32_t struct_id, uint32_t index) {
       if (packed) {
         if (!is_regular_integer(type)) return bad("Invalid member base type");
         if (member.bitfield_bits > bits) return bad("Invalid member bitfield_size");
-        if (member.bitfield_bits != 0) bits = member.bitfield_bits;
+        if (member.bitfield_bits != 0) {
+          bits = member.bitfield_bits;
+        } else if (bit % 8 != 0) {
+          return bad("Invalid member offset");
+        }
       } else {
         bit += (data >> 16) & 0xff;
         if (bit > UINT32_MAX) return bad("bits_offset exceeds U32_MAX");

@@ -116,10 +116,11 @@ Result<BtfChecker::Step> BtfChecker::step_reference(uint32_t id) {
   if (*pushed) return Step::kPushed;
   if (!has_size(target)) {
     const BtfKind behind = btf_->kind_of(btf_->skip_modifiers(target));
-    const bool sizeless_is_fine = behind == BtfKind::kVoid || behind == BtfKind::kFwd || behind == BtfKind::kFuncProto;
-    if (kind == BtfKind::kVar || !sizeless_is_fine) {
-      return reject(id, "Invalid type_id");
-    }
+    // A function that was resolved before counts as its prototype; one that was not is refused.
+    const bool is_function = behind == BtfKind::kFunc && (is_modifier(btf_->kind_of(target)) || visited_[target] == 2);
+    const bool sizeless_is_fine =
+        behind == BtfKind::kVoid || behind == BtfKind::kFwd || behind == BtfKind::kFuncProto || is_function;
+    if (kind == BtfKind::kVar || !sizeless_is_fine) return reject(id, "Invalid type_id");
   }
   return Step::kDone;
 }

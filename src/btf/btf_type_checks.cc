@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pass 2: each type by itself.
+#include <algorithm>
 #include <bit>
-#include <cctype>
 
 #include "btf/btf_checker.h"
 
@@ -34,6 +34,13 @@ uint64_t bytes_after_record(BtfKind kind, uint32_t vlen) {
       return 0;
   }
 }
+
+// Names are Latin-1 to the kernel, whatever the locale of this process is.
+bool is_digit(unsigned char c) { return c >= '0' && c <= '9'; }
+bool is_letter(unsigned char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= 0xc0 && c != 0xd7 && c != 0xf7);
+}
+bool is_printable(unsigned char c) { return (c >= 0x20 && c < 0x7f) || c >= 0xa0; }
 
 bool may_have_kind_flag(BtfKind kind) {
   switch (kind) {
@@ -301,21 +308,17 @@ Status BtfChecker::check_section_type(uint32_t id) {
 
 bool BtfChecker::is_identifier(uint32_t name_offset) const {
   const std::string_view name = btf_->string_at(name_offset);
-  if (name.empty() || name.size() > kMaxNameLength) return false;
-  if (std::isdigit(static_cast<unsigned char>(name[0])) != 0) return false;
-  for (const char c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_' && c != '.') return false;
-  }
-  return true;
+  if (name.empty() || name.size() > kMaxNameLength || is_digit(static_cast<unsigned char>(name[0]))) return false;
+  return std::ranges::all_of(name, [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return is_letter(byte) || is_digit(byte) || c == '_' || c == '.';
+  });
 }
 
 bool BtfChecker::is_section_name(uint32_t name_offset) const {
   const std::string_view name = btf_->string_at(name_offset);
   if (name.empty() || name.size() > kMaxNameLength) return false;
-  for (const char c : name) {
-    if (std::isprint(static_cast<unsigned char>(c)) == 0) return false;
-  }
-  return true;
+  return std::ranges::all_of(name, [](char c) { return is_printable(static_cast<unsigned char>(c)); });
 }
 
 }  // namespace skep
