@@ -6,6 +6,7 @@
 #include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -33,7 +34,9 @@ class Real {
     using Return = decltype(function(arguments...));
     if (function == nullptr) [[unlikely]] {
       errno = ENOSYS;
-      if constexpr (std::is_pointer_v<Return>) {
+      if constexpr (std::is_same_v<Return, void*>) {
+        return MAP_FAILED;  // mmap() is the only one
+      } else if constexpr (std::is_pointer_v<Return>) {
         return Return{nullptr};
       } else {
         return static_cast<Return>(-1);

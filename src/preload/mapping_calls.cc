@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// mmap(2) of a map. A plain mapping of the descriptor is right as far as the bytes go; what the file system cannot know
+// is which maps may be mapped how, and that a mapping made for reading never becomes writable.
+
+#include <fcntl.h>
+#include <skep/abi.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "maps/map.h"
+#include "memory/file_header.h"
+#include "preload/export.h"
+#include "preload/real.h"
+#include "preload/runtime.h"
+#include "syscall/process.h"
+
+using namespace skep::preload;
+
+namespace {
+
+/// The rules of Linux 6.18, in its order; 0: the mapping may be made.
+int refusal(const skep::OpenObject& object, size_t length, int protection, int flags, off_t offset) {
+  const bool shared = (flags & (MAP_SHARED | MAP_PRIVATE)) != MAP_PRIVATE;
+  const bool write = (protection & PROT_WRITE) != 0;
+  if (!object.readable || (shared && write && !object.writable)) return EACCES;
+  if ((protection & PROT_EXEC) != 0) return EPERM;
+  if (object.kind != skep::ObjectKind::kMap) return ENODEV;
+
+  const skep::MapHeader& header = object.map->header();
+  const skep::MapKind* kind = skep::find_map_kind(header.spec.type);
+  if (kind == nullptr || !kind->mmapable || header.spec.fields.any()) return skep::kEnotsupp;
+  if (!shared || !object.writable) return EINVAL;
+  if (write && header.frozen.load(std::memory_order_acquire) != 0) return EPERM;
+  if (write && (header.spec.flags & BPF_F_RDONLY_PROG) != 0) return EACCES;
+  if (header.spec.type == BPF_MAP_TYPE_ARRAY && (header.spec.flags & BPF_F_MMAPABLE) == 0) return EINVAL;
+  const uint64_t begin = static_cast<uint64_t>(offset);
+  const uint64_t pages = skep::round_up(length, skep::kPageSize);
+  return begin > header.file.user_size || pages > header.file.user_size - begin ? EINVAL : 0;
+}
+
+/// Maps a fresh read-only description, so that nobody can make the mapping writable, with a reference of its own, so
+/// that the mapping alone keeps the map.
+void* map_for_reading(int fd, void* address, size_t length, int protection, int flags, off_t offset) {
+  auto description = skep::Instance::reopen(fd, O_RDONLY);
+  if (!description || flock(description->get(), LOCK_SH) != 0) return MAP_FAILED;
+  return real::mmap(address, length, protection, flags, description->get(), offset);
+}
+
+}  // namespace
+
+SKEP_TAKES void* mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) noexcept {
+  if (fd < 0 || (flags & MAP_ANONYMOUS) != 0 || !serving()) {
+    return real::mmap(address, length, protection, flags, fd, offset);
+  }
+  const int saved_errno = errno;
+  const auto object = start()->descriptors.share(fd);
+  errno = saved_errno;
+  if (!object) return real::mmap(address, length, protection, flags, fd, offset);
+  if (const int error = refusal(**object, length, protection, flags, offset)) {
+    errno = error;
+    return MAP_FAILED;
+  }
+  if ((protection & PROT_WRITE) != 0) return real::mmap(address, length, protection, flags, fd, offset);
+  return map_for_reading(fd, address, length, protection, flags, offset);
+}
+SKEP_TAKES_ALSO(mmap64, mmap);

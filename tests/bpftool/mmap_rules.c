@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which maps can be mapped into memory how: one line per map, one word (ok, or the errno) per way of mapping it.
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const struct {
+  const char *name;
+  size_t length;
+  int protection;
+  int flags;
+  off_t offset;
+} kWays[] = {
+    {"read", 4096, PROT_READ, MAP_SHARED, 0},
+    {"write", 4096, PROT_READ | PROT_WRITE, MAP_SHARED, 0},
+    {"private", 4096, PROT_READ, MAP_PRIVATE, 0},
+    {"exec", 4096, PROT_READ | PROT_EXEC, MAP_SHARED, 0},
+    {"long", 8192, PROT_READ, MAP_SHARED, 0},
+    {"behind", 4096, PROT_READ, MAP_SHARED, 4096},
+};
+
+static void word(const char *name, int failed) {
+  printf("  %s ", name);
+  if (failed)
+    printf("%d", errno);
+  else
+    printf("ok");
+}
+
+static void try_all(const char *name, int map) {
+  if (map < 0) {
+    printf("%s: none, %d\n", name, errno);
+    return;
+  }
+  printf("%s:", name);
+  for (unsigned i = 0; i < sizeof(kWays) / sizeof(kWays[0]); ++i) {
+    char *memory = mmap(NULL, kWays[i].length, kWays[i].protection, kWays[i].flags, map, kWays[i].offset);
+    word(kWays[i].name, memory == MAP_FAILED);
+    if (memory == MAP_FAILED) continue;
+    if (i == 0) word("upgrade", mprotect(memory, 4096, PROT_READ | PROT_WRITE) != 0);
+    munmap(memory, kWays[i].length);
+  }
+  printf("\n");
+}
+
+static int make(enum bpf_map_type type, __u32 flags) {
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = flags);
+  return bpf_map_create(type, "mmap_rules", 4, 8, 4, &options);
+}
+
+int main(void) {
+  try_all("hash", make(BPF_MAP_TYPE_HASH, 0));
+  try_all("array", make(BPF_MAP_TYPE_ARRAY, 0));
+  try_all("percpu_array", make(BPF_MAP_TYPE_PERCPU_ARRAY, 0));
+  int map = make(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE);
+  try_all("mmapable", map);
+  try_all("rdonly", make(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE | BPF_F_RDONLY));
+  try_all("wronly", make(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE | BPF_F_WRONLY));
+  try_all("rdonly_prog", make(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE | BPF_F_RDONLY_PROG));
+  try_all("wronly_prog", make(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE | BPF_F_WRONLY_PROG));
+
+  void *writable = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+  word("freeze while writable:", bpf_map_freeze(map) != 0);
+  munmap(writable, 4096);
+  __u64 *readable = mmap(NULL, 4096, PROT_READ, MAP_SHARED, map, 0);
+  word("while readable:", bpf_map_freeze(map) != 0);
+  printf("\n");
+  try_all("frozen", map);
+
+  // The mapping alone keeps the map.
+  struct bpf_map_info info = {0};
+  __u32 size = sizeof(info);
+  bpf_obj_get_info_by_fd(map, &info, &size);
+  close(map);
+  map = bpf_map_get_fd_by_id(info.id);
+  word("by id while mapped:", map < 0);
+  close(map);
+  printf("  value %llu\n", readable[0]);
+  munmap(readable, 4096);
+  for (int i = 0; i < 100 && (map = bpf_map_get_fd_by_id(info.id)) >= 0; ++i) {
+    close(map);
+    usleep(50000);
+  }
+  word("by id when unmapped:", map < 0);
+  printf("\n");
+  return 0;
+}
