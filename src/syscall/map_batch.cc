@@ -58,8 +58,10 @@ Answer walk_out(Caller& caller, const OpenObject& object, const Walk& walk) {
   UserArrays sink(batch.keys, batch.values, object.key_size, object.user_value_size);
   const BatchResult done = walk(from, out.data(), sink);
   if (done.error == EFAULT) return fail(EFAULT);
-  if ((done.cursor_written && !write_user(batch.out_batch, out.data(), cursor_size)) ||
-      !caller.write_back(kCountOffset, done.count))
+  const bool count_first = !is_hash(object.type);  // it shows where the cursor cannot be written
+  if ((count_first && !caller.write_back(kCountOffset, done.count)) ||
+      (done.cursor_written && !write_user(batch.out_batch, out.data(), cursor_size)) ||
+      (!count_first && !caller.write_back(kCountOffset, done.count)))
     return fail(EFAULT);
   if (done.error != 0) return fail(done.error);
   return 0;

@@ -8,6 +8,7 @@
 #include "syscall/map_access.h"
 #include "syscall/map_btf.h"
 #include "syscall/object_name_check.h"
+#include "syscall/token.h"
 
 namespace skep {
 namespace {
@@ -94,7 +95,7 @@ Answer map_create(Caller& caller) {
   creation.spec = spec_of(attr);
   const MapKind* kind = find_map_kind(attr.map_type);
   if (kind == nullptr) return fail(EINVAL);
-  if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail(EINVAL);  // there are no tokens, so it cannot be one
+  if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail_as_token(attr.map_token_fd);
   const MachineShape shape = caller.machine().shape();
   if (const Status status = kind->check(creation.spec, shape); !status) return std::unexpected(status.error());
   if (attr.map_ifindex != 0) {

@@ -7,6 +7,7 @@
 
 #include "syscall/commands.h"
 #include "syscall/open_mode.h"
+#include "syscall/token.h"
 
 namespace skep {
 namespace {
@@ -41,7 +42,8 @@ Answer map_get_fd_by_id(Caller& caller) {
 }
 
 Answer btf_get_fd_by_id(Caller& caller) {
-  if (caller.attr.open_flags != 0) return fail(EINVAL);  // there are no tokens, so fd_by_id_token_fd cannot be one
+  if ((caller.attr.open_flags & ~uint32_t{BPF_F_TOKEN_FD}) != 0) return fail(EINVAL);
+  if (caller.attr.open_flags != 0) return fail_as_token(caller.attr.fd_by_id_token_fd);
   return open_id(caller, ObjectKind::kBtf, caller.attr.btf_id, O_RDONLY);
 }
 
