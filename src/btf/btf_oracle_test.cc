@@ -26,6 +26,21 @@ int kernel_error(std::span<const std::byte> raw) {
   return 0;
 }
 
+/// What the kernel has to say about it.
+std::string kernel_log(std::span<const std::byte> raw) {
+  std::string text(1 << 16, '\0');
+  bpf_attr attr{};
+  attr.btf = reinterpret_cast<uint64_t>(raw.data());
+  attr.btf_size = static_cast<uint32_t>(raw.size());
+  attr.btf_log_buf = reinterpret_cast<uint64_t>(text.data());
+  attr.btf_log_size = static_cast<uint32_t>(text.size());
+  attr.btf_log_level = VerifierLog::kLevel1;
+  const long fd = ::syscall(SYS_bpf, BPF_BTF_LOAD, &attr, sizeof attr);
+  if (fd >= 0) ::close(static_cast<int>(fd));
+  text.resize(std::strlen(text.c_str()));
+  return text;
+}
+
 int skep_error(std::span<const std::byte> raw) {
   const auto btf = Btf::parse(raw);
   return btf ? 0 : to_int(btf.error());
@@ -98,7 +113,9 @@ TEST(BtfOracle, DamagedBtfFailsAlike) {
     ++differing;
     VerifierLog log(VerifierLog::kLevel1);
     (void)Btf::parse(raw, &log);
-    ADD_FAILURE() << "SKEP_SEED=" << seed + i << ": kernel " << theirs << ", skep " << ours << "\n" << log.text();
+    ADD_FAILURE() << "SKEP_SEED=" << seed + i << ": kernel " << theirs << ", skep " << ours << "\nkernel:\n"
+                  << kernel_log(raw) << "skep:\n"
+                  << log.text();
   }
   EXPECT_GT(accepted, rounds / 100) << "the damage is too great to test anything but the header";
 }

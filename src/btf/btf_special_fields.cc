@@ -48,8 +48,8 @@ constexpr FieldShape kShapes[] = {
     {"bpf_rb_node", kRbNode, 32, 8},     {"bpf_refcount", kRefcount, 4, 4},
 };
 
+/// By name alone, as the kernel does: an integer of that name takes the place of a field without being one.
 const FieldShape* shape_of(const Btf& btf, uint32_t type) {
-  if (btf.kind_of(type) != BtfKind::kStruct) return nullptr;
   const std::string_view name = btf.name(type);
   const auto* found = std::ranges::find_if(kShapes, [&](const FieldShape& shape) { return name == shape.name; });
   return found != std::end(kShapes) ? found : nullptr;
@@ -134,7 +134,8 @@ class FieldFinder {
       seen |= shape->field;
       size = shape->size;
       if (place.expected_size != 0 && place.expected_size != size * elements) return {};
-      if (place.offset % shape->align != 0 || btf_.size_or_type(type) != size) return {};
+      if (place.offset % shape->align != 0) return {};
+      if (btf_.kind_of(type) != BtfKind::kStruct || btf_.size_or_type(type) != size) return {};
       FoundField field{shape->field, place.offset, size};
       if ((shape->field & kRoots) != 0) {
         if (Status status = find_contained(place, field); !status) return status;
@@ -239,7 +240,9 @@ class FieldFinder {
       const BtfMember member = btf_.member(root.contained, i);
       if (member.name != root.node) continue;
       const FieldShape* shape = shape_of(btf_, member.type);
-      if (shape == nullptr || shape->field != wanted) return fail(EINVAL);
+      if (shape == nullptr || shape->field != wanted || btf_.kind_of(member.type) != BtfKind::kStruct) {
+        return fail(EINVAL);
+      }
       return member.bit_offset % (8 * shape->align) == 0 ? Status{} : Status(fail(EINVAL));
     }
     return fail(ENOENT);
@@ -287,12 +290,17 @@ Status check_struct_fields(const Btf& btf) {
   constexpr uint32_t kTriggers = kSpinLock | kRoots | kNodes | kRefcount;
   FieldFinder finder(btf, kOfStructs);
   std::unordered_map<uint32_t, std::vector<FoundField>> found;
+  std::unordered_map<uint32_t, uint32_t> first_of;  // by field: the first struct of its name, the one that counts
+  for (uint32_t id = 1; id < btf.type_count(); ++id) {
+    const FieldShape* shape = btf.kind_of(id) == BtfKind::kStruct ? shape_of(btf, id) : nullptr;
+    if (shape != nullptr && (shape->field & kTriggers) != 0) first_of.try_emplace(shape->field, id);
+  }
   for (uint32_t id = 1; id < btf.type_count(); ++id) {
     if (btf.kind_of(id) != BtfKind::kStruct) continue;
     bool relevant = false;
     for (uint32_t i = 0; i < btf.vlen(id) && !relevant; ++i) {
-      const FieldShape* shape = shape_of(btf, btf.member(id, i).type);
-      relevant = shape != nullptr && (shape->field & kTriggers) != 0;
+      const uint32_t type = btf.member(id, i).type;
+      relevant = std::ranges::any_of(first_of, [type](const auto& entry) { return entry.second == type; });
     }
     if (!relevant) continue;
     auto fields = finder.find(id);
