@@ -6,7 +6,7 @@
 
 namespace skep::bench {
 
-/// Nanoseconds of CLOCK_MONOTONIC.
+/// Nanoseconds that the calling thread has run: other load on the machine counts as little as it can.
 uint64_t now();
 
 /// Binds the calling thread to the `index`-th CPU that the process may use.
