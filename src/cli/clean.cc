@@ -53,7 +53,7 @@ int clean(Arguments arguments) {
     }
   }
   if (objects != 0) {
-    std::printf("%s: %zu living objects stay\n", directory.c_str(), objects);
+    std::printf("%s: living objects that stay: %zu\n", directory.c_str(), objects);
     return 0;
   }
   const FileDescriptor machine(open((directory + "/machine").c_str(), O_RDWR | O_CLOEXEC));

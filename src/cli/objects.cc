@@ -19,7 +19,11 @@ std::shared_ptr<Instance> open_instance() {
 
 void complain(const std::string& subject, Errno error) {
   const char* sentence = last_error_sentence();
-  std::fprintf(stderr, "skep: %s: %s\n", subject.c_str(), *sentence != '\0' ? sentence : std::strerror(to_int(error)));
+  if (*sentence != '\0') {
+    std::fprintf(stderr, "skep: %s\n", sentence);
+  } else {
+    std::fprintf(stderr, "skep: %s: %s\n", subject.c_str(), std::strerror(to_int(error)));
+  }
 }
 
 std::vector<uint32_t> living(Instance& instance, ObjectKind kind) {

@@ -498,7 +498,7 @@ TEST(Start, ThatFailsIsToldOnceAndKillsNobody) {
               0);
     close(pipe_ends[1]);
     const std::string said = read_stream(fdopen(pipe_ends[0], "r"));
-    EXPECT_EQ(said.find("skep: cannot start in " + std::string(directory)), 0U) << said;
+    EXPECT_EQ(said.find("skep: cannot start: " + std::string(directory)), 0U) << said;
     EXPECT_EQ(said.find('\n'), said.size() - 1) << said;
   }
 }

@@ -23,10 +23,10 @@ std::atomic<const Places*> known_places{nullptr};  // set once, never freed; rel
 
 /// Tells the user why there is no bpf(2), in one write so that nothing comes between.
 void explain_failure(int error) {
-  std::string text = "skep: cannot start in " + Instance::default_directory() + ": ";
+  std::string text = "skep: cannot start: ";
   const char* sentence = skep_last_error();
-  text += *sentence != '\0' ? sentence : strerrordesc_np(error);
-  text += "; bpf(2) answers ENOSYS (SKEP_DIR names another directory)\n";
+  text += *sentence != '\0' ? sentence : Instance::default_directory() + ": " + strerrordesc_np(error);
+  text += "; bpf(2) answers ENOSYS\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
 }
 

@@ -6,7 +6,8 @@ A transcript (*.case) is a list of cases:
 
     CASE a hash map is made and shown           begins a case; every case has an instance (a bpffs) of its own
     ONLY skep                                   (or kernel, root, user) it holds nowhere else
-    $ bpftool map create $B/h type hash ...     a command for bash; $B is /sys/fs/bpf, $T a scratch directory
+    $ bpftool map create $B/h type hash ...     a command for bash; $B is /sys/fs/bpf, $T a scratch directory,
+                                                $SKEP the command, $OBJECTS where the BPF objects are
     {id}: hash  name h  flags 0x0               what it prints, stdout and stderr together, to the letter, except:
     [255]                                       its exit status, where that is not 0
 
@@ -219,7 +220,7 @@ def attempt(case, options):
     environment = {
         "PATH": f"{options.programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LC_ALL": "C", "HOME": scratch, "B": BPFFS, "T": f"{scratch}/tmp", "OBJECTS": options.programs,
-        "SKEP_DIR": f"{scratch}/instance",
+        "SKEP_DIR": f"{scratch}/instance", "SKEP": options.skep or "",
     }
     try:
         run_case(case, shell_for(options), environment, print_step if options.record else None)
