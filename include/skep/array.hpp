@@ -69,7 +69,7 @@ class Array : public detail::MapBase<BPF_MAP_TYPE_ARRAY, uint32_t, V> {
 
   /// A walk over copies of all values, in order: `for (const auto& [index, value] : array.entries())`.
   [[nodiscard]] auto entries() const {
-    return detail::Entries<uint32_t, V, V (*)(const std::byte*)>(this->handle(), &detail::from_bytes<V>);
+    return detail::Entries<uint32_t, V, detail::DecodeValue<V>>(this->handle(), {});
   }
 
  private:

@@ -98,9 +98,7 @@ class HashMap : public detail::MapBase<BPF_MAP_TYPE_HASH, K, V> {
   }
 
   /// A walk over copies of all elements: `for (const auto& [key, value] : map.entries())`.
-  [[nodiscard]] auto entries() const {
-    return detail::Entries<K, V, V (*)(const std::byte*)>(this->handle(), &detail::from_bytes<V>);
-  }
+  [[nodiscard]] auto entries() const { return detail::Entries<K, V, detail::DecodeValue<V>>(this->handle(), {}); }
 
  private:
   friend Base;

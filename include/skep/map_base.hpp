@@ -78,6 +78,12 @@ T from_bytes(const std::byte* bytes) {
   return std::bit_cast<T>(copy);
 }
 
+/// from_bytes() as an object, for walks.
+template <class V>
+struct DecodeValue {
+  V operator()(const std::byte* bytes) const { return from_bytes<V>(bytes); }
+};
+
 inline std::string_view kind_name(uint32_t type) {
   switch (type) {
     case BPF_MAP_TYPE_HASH:
