@@ -73,8 +73,14 @@ static_assert(kCommandCount == BPF_PROG_STREAM_READ_BY_FD + 1);
 constexpr unsigned kLargestAttr = 4096;
 
 bool all_zero(const unsigned char* bytes, size_t size) {
-  while (size > 0 && *bytes == 0) ++bytes, --size;
-  return size == 0;
+  uint64_t any = 0;
+  for (; size >= sizeof any; bytes += sizeof any, size -= sizeof any) {
+    uint64_t word;
+    std::memcpy(&word, bytes, sizeof word);
+    any |= word;
+  }
+  for (; size > 0; ++bytes, --size) any |= *bytes;
+  return any == 0;
 }
 
 /// An attr larger than skep's: what skep does not know must be zero.
@@ -97,11 +103,11 @@ int bpf(Process& process, int cmd, bpf_attr* user_attr, unsigned int size) {
   bpf_attr attr;
   if (!read_user(&attr, address, size)) return -EFAULT;
   auto* bytes = reinterpret_cast<unsigned char*>(&attr);
-  if (size < sizeof attr) std::memset(bytes + size, 0, sizeof attr - size);
 
   if (cmd < 0 || cmd >= kCommandCount) return -EINVAL;
   const Row& row = kCommands[cmd];
   if (row.run == nullptr || (size > row.used && !all_zero(bytes + row.used, size - row.used))) return -EINVAL;
+  if (size < row.used) std::memset(bytes + size, 0, row.used - size);
   Caller caller{process, attr, address, size};
   const Answer answer = row.run(caller);
   return answer ? *answer : -to_int(answer.error());
@@ -112,7 +118,8 @@ int bpf(Process& process, int cmd, bpf_attr* user_attr, unsigned int size) {
 extern "C" {
 
 __attribute__((visibility("default"))) int skep_bpf(int cmd, union bpf_attr* attr, unsigned int size) {
-  skep::clear_last_error();
+  const bool on_element = cmd >= BPF_MAP_LOOKUP_ELEM && cmd <= BPF_MAP_GET_NEXT_KEY;
+  if (!on_element) skep::clear_last_error();
   skep::Process* process = skep::default_process();
   const int answer = process == nullptr ? -ENOSYS : skep::bpf(*process, cmd, attr, size);
   if (answer >= 0) [[likely]]
