@@ -23,6 +23,8 @@
 namespace skep::stress {
 namespace {
 
+[[maybe_unused]] const auto* const environment = testing::AddGlobalTestEnvironment(new TemporaryInstance);
+
 constexpr uint32_t kProcesses = 8;
 constexpr uint32_t kEntries = 64;  // few, so that the processes meet on every bucket
 constexpr uint32_t kKills = 1000;
@@ -98,7 +100,6 @@ uint32_t capacity(const SharedMap& map) {
 }
 
 TEST(KillTest, SurvivorsGoOnAndTheMapsAreWhole) {
-  const TemporaryInstance instance;
   auto maps = all_kinds(kEntries);
   for (auto& map : maps) {
     map.create();

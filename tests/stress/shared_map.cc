@@ -33,16 +33,14 @@ union bpf_attr element(int fd, const void* key, const void* value, uint64_t flag
 
 }  // namespace
 
-TemporaryInstance::TemporaryInstance() {
+void TemporaryInstance::SetUp() {
   char directory[] = "/dev/shm/skep-stress-XXXXXX";
-  if (mkdtemp(directory) == nullptr) abort();
+  ASSERT_NE(mkdtemp(directory), nullptr);
   directory_ = directory;
   setenv("SKEP_DIR", directory, 1);
 }
 
-TemporaryInstance::~TemporaryInstance() {
-  if (system(("rm -rf " + directory_).c_str()) != 0) perror("rm");
-}
+void TemporaryInstance::TearDown() { EXPECT_EQ(system(("rm -rf " + directory_).c_str()), 0); }
 
 bool SharedMap::is_array() const { return type == BPF_MAP_TYPE_ARRAY || type == BPF_MAP_TYPE_PERCPU_ARRAY; }
 bool SharedMap::is_per_cpu() const { return type == BPF_MAP_TYPE_PERCPU_HASH || type == BPF_MAP_TYPE_PERCPU_ARRAY; }

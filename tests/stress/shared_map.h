@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gtest/gtest.h>
 #include <skep/bpf.h>
 
 #include <cstdint>
@@ -9,13 +10,12 @@
 
 namespace skep::stress {
 
-/// A temporary instance for one test: SKEP_DIR points at it from construction, the directory goes with the object.
-class TemporaryInstance {
+/// A temporary instance for a test program, in SKEP_DIR while its tests run. One per program, because a process opens
+/// its default instance once: testing::AddGlobalTestEnvironment(new TemporaryInstance).
+class TemporaryInstance : public testing::Environment {
  public:
-  TemporaryInstance();
-  ~TemporaryInstance();
-  TemporaryInstance(const TemporaryInstance&) = delete;
-  TemporaryInstance& operator=(const TemporaryInstance&) = delete;
+  void SetUp() override;
+  void TearDown() override;
 
  private:
   std::string directory_;

@@ -18,9 +18,11 @@
 namespace skep::stress {
 namespace {
 
+[[maybe_unused]] const auto* const environment = testing::AddGlobalTestEnvironment(new TemporaryInstance);
+
 constexpr uint32_t kWorkers = 4;
 constexpr uint32_t kEntries = 300;
-constexpr uint64_t kSteps = 30000;
+constexpr uint64_t kSteps = 400000;
 
 struct ReportBoard {
   WorkerReport workers[kWorkers];
@@ -71,7 +73,6 @@ class SharingTest : public testing::TestWithParam<int> {
     EXPECT_EQ(map_.check(), "");
   }
 
-  TemporaryInstance instance_;
   SharedMap map_;
   ReportBoard* board_ = nullptr;
 };
