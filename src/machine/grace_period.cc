@@ -14,8 +14,8 @@ constexpr uint32_t kMaxLag = 1U << 30;
 constexpr uint32_t kStep = 2;  // epochs are even, so that ReaderRecord::active is never 0 inside a section
 
 constexpr int kYields = 20;
-constexpr long kFirstSleep = 50'000;     // ns
-constexpr long kLongestSleep = 1'000'000;  // ns
+constexpr long kFirstSleep = 50'000;         // ns
+constexpr long kLongestSleep = 1'000'000;    // ns
 constexpr uint64_t kLastWait = 500'000'000;  // ns
 
 /// Waits a little longer each time, for what other threads have to do first.
@@ -75,9 +75,7 @@ void Machine::synchronize() {
   while (!elapsed(epoch)) backoff.pause();
 }
 
-void Machine::defer(std::function<void()> callback) {
-  side_->deferred.push(begin_grace_period(), std::move(callback));
-}
+void Machine::defer(std::function<void()> callback) { side_->deferred.push(begin_grace_period(), std::move(callback)); }
 
 void Machine::run_deferred() {
   while (!side_->deferred.empty()) {

@@ -8,7 +8,8 @@
 
 namespace skep {
 
-/// Whether epoch `a` lies before `b`. Epochs are 32 bits wide and come round: true of two that are less than 2^31 apart.
+/// Whether epoch `a` lies before `b`. Epochs are 32 bits wide and come round: true of two that are less than 2^31
+/// apart.
 [[nodiscard]] constexpr bool epoch_before(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
 
 /// One look at all leases and reader sections of the instance: which grace periods are over?
@@ -42,7 +43,7 @@ class GraceScan {
   Machine::ProcessSide& side_;
   MachineSegment& segment_;
   uint32_t wanted_ = 0;
-  uint32_t oldest_ = 0;  // the oldest epoch seen: grace periods up to it are over
+  uint32_t oldest_ = 0;   // the oldest epoch seen: grace periods up to it are over
   bool wrapped_ = false;  // a section announced an epoch of more than 2^31 ago: nothing is over
   bool ask_for_the_living_ = false;
 };

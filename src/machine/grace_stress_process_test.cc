@@ -25,8 +25,7 @@ TEST(GraceStressProcessTest, NoSectionSeesAReclaimedNode) {
   const auto start_reader = [&](bool lease) {
     return std::make_unique<Child>([&, lease] {
       while (true) {
-        const bool good =
-            lease ? shared->stress.read<Lease>(*machine) : shared->stress.read<ReaderSection>(*machine);
+        const bool good = lease ? shared->stress.read<Lease>(*machine) : shared->stress.read<ReaderSection>(*machine);
         (good ? shared->reads : shared->failures).fetch_add(1, std::memory_order_relaxed);
       }
       return true;

@@ -46,8 +46,8 @@ class Machine {
   // -- leases: see machine/lease.h, which is what callers use ------------------------------------------------------
   /// Leases any slot for a writer; never fails, waits with yields while all slots are taken by live processes.
   uint32_t acquire_slot();
-  /// Leases slot `cpu` (< cpus()); waits likewise. Where the thread holds a CPU already, that one again; where it holds a
-  /// writer's slot, the CPU besides.
+  /// Leases slot `cpu` (< cpus()); waits likewise. Where the thread holds a CPU already, that one again; where it holds
+  /// a writer's slot, the CPU besides.
   uint32_t acquire_cpu(uint32_t cpu);
   /// Ends one lease of `slot` by this thread; the last one frees it. Nothing in a child forked under the lease.
   void release_slot(uint32_t slot);
@@ -76,8 +76,8 @@ class Machine {
   bool elapsed(Epoch epoch);
   /// Waits until elapsed(begin_grace_period()). The caller holds no lease and no reader section.
   void synchronize();
-  /// Runs `callback` in this process after a grace period, in whichever of its threads calls run_deferred() then, with no
-  /// lock of the machine held. What has not run when the machine is destroyed is waited for briefly, then dropped
+  /// Runs `callback` in this process after a grace period, in whichever of its threads calls run_deferred() then, with
+  /// no lock of the machine held. What has not run when the machine is destroyed is waited for briefly, then dropped
   /// without running. A forked child inherits a copy of the queue.
   void defer(std::function<void()> callback);
   /// Runs the callbacks of this process whose time has come; called by allocation and release paths. One relaxed load

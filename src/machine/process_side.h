@@ -21,7 +21,7 @@ struct Machine::ProcessSide {
   std::atomic<uint32_t> tag{0};  // ProcessTag::value; 0: a forked child that could not register yet
   ReaderBarrier barrier;
   DeferredQueue deferred;
-  mutable std::mutex recovery;  // held besides the file lock, which does not tell threads apart
+  mutable std::mutex recovery;                   // held besides the file lock, which does not tell threads apart
   std::atomic<uint64_t> next_liveness_check{0};  // CLOCK_MONOTONIC ns; scans ask for the living no sooner
 
   /// Registers this process under an index of its own, through `fd`, the description that `window` maps. False, with

@@ -36,7 +36,8 @@ Machine::RecoveryGuard::RecoveryGuard(ProcessSide& side, uint64_t subject)
       auto window = Segment::map(fd, kHeaderOffset, kPageSize, Access::kReadOnly);
       if (!window) return;
       keeps_lock_ = std::move(*window);
-      madvise(keeps_lock_.data(), keeps_lock_.size(), MADV_DONTFORK);  // or a child would keep the lock of a dead parent
+      madvise(keeps_lock_.data(), keeps_lock_.size(),
+              MADV_DONTFORK);  // or a child would keep the lock of a dead parent
       return;
     }
     if (errno == EINTR) continue;

@@ -9,8 +9,8 @@
 namespace skep {
 
 /// Excludes all other recoverers of one subject, in all processes of the instance, until it is destroyed, in the thread
-/// that made it; within one process, recoverers of other subjects too. The operating system releases it when the process
-/// dies. Take no other one inside.
+/// that made it; within one process, recoverers of other subjects too. The operating system releases it when the
+/// process dies. Take no other one inside.
 class [[nodiscard]] Machine::RecoveryGuard {
  public:
   RecoveryGuard(ProcessSide& side, uint64_t subject);

@@ -35,11 +35,11 @@ template <class Section>
 void run_litmus() {
   TestDirectory directory;
   const auto machine = open_machine(directory);
-  Line round;      // both sides may begin
-  Line unlinked;   // the last round whose node was unlinked
-  Line seen;       // what the section saw of `unlinked`
-  Line read_done;  // the section has read and is still open
-  Line judged;     // the scan is over: the section may end
+  Line round;                 // both sides may begin
+  Line unlinked;              // the last round whose node was unlinked
+  Line seen;                  // what the section saw of `unlinked`
+  Line read_done;             // the section has read and is still open
+  Line judged;                // the scan is over: the section may end
   std::array<Line, 40> busy;  // written by both
   constexpr uint64_t kStop = UINT64_MAX;
 

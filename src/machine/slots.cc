@@ -51,7 +51,8 @@ class SlotWait {
         "skep: process %d has waited 5 s for %s; slot %u is held by process index %u of the instance, which lives but "
         "does not go on (stopped, or in a debugger?)\n",
         static_cast<int>(getpid()), what, slot, ProcessTag{static_cast<uint32_t>(word >> 32)}.index());
-    if (length > 0) [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), static_cast<size_t>(length));
+    if (length > 0) [[maybe_unused]]
+      const auto written = write(STDERR_FILENO, line.data(), static_cast<size_t>(length));
   }
 
   Machine::ProcessSide& side_;

@@ -33,8 +33,8 @@ inline void full_barrier_after_rmw() {
 ///
 /// Every field belongs to the thread and its signal handlers, which leave all but the hint as they found it (the first
 /// use of a machine in a thread allocates, and does not belong in a signal handler). The addresses point into the
-/// machine's segment. The states of a thread form a list whose most recently used one is `t_thread_state`. A fork handler takes from the
-/// child's state whatever belonged to the parent.
+/// machine's segment. The states of a thread form a list whose most recently used one is `t_thread_state`. A fork
+/// handler takes from the child's state whatever belonged to the parent.
 struct ThreadState {
   static constexpr uint32_t kNoSlot = UINT32_MAX;
 

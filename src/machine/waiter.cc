@@ -9,11 +9,11 @@
 namespace skep {
 namespace {
 
-constexpr uint32_t kSpins = 256;                  // steps with a pause instruction
-constexpr uint64_t kFirstCheck = 200'000;         // ns until the holder's life is first asked for
-constexpr uint64_t kCheckInterval = 1'000'000;    // ns between further questions
-constexpr uint64_t kSleepAfter = 1'000'000;       // ns after which yielding becomes sleeping
-constexpr long kSleep = 100'000;                  // ns
+constexpr uint32_t kSpins = 256;                // steps with a pause instruction
+constexpr uint64_t kFirstCheck = 200'000;       // ns until the holder's life is first asked for
+constexpr uint64_t kCheckInterval = 1'000'000;  // ns between further questions
+constexpr uint64_t kSleepAfter = 1'000'000;     // ns after which yielding becomes sleeping
+constexpr long kSleep = 100'000;                // ns
 
 void relax() {
 #if defined(__x86_64__)

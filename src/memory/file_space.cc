@@ -38,8 +38,9 @@ Status check_memory_for(uint64_t bytes) {
   if (bytes < kWorthAsking) return {};
   const uint64_t available = available_memory();
   if (bytes <= available - available / kShareToLeave) return {};
-  return fail_because(ENOMEM, "no memory for " + std::to_string(bytes) + " bytes of skep's maps: " +
-                                  std::to_string(available) + " bytes are available to this process, whatever SKEP_DIR");
+  return fail_because(ENOMEM, "no memory for " + std::to_string(bytes) +
+                                  " bytes of skep's maps: " + std::to_string(available) +
+                                  " bytes are available to this process, whatever SKEP_DIR");
 }
 
 Status size_file(int fd, uint64_t size) {

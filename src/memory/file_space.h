@@ -19,8 +19,8 @@ Status check_memory_for(uint64_t bytes);
 /// process's file size limit is in the way.
 Status size_file(int fd, uint64_t size);
 
-/// Reserves [offset, offset + length) of the file, which reads as zero, so that no mapping of it can raise SIGBUS there;
-/// the file grows when it must. ENOMEM (with a sentence) when the file system is full: nothing is reserved then.
+/// Reserves [offset, offset + length) of the file, which reads as zero, so that no mapping of it can raise SIGBUS
+/// there; the file grows when it must. ENOMEM (with a sentence) when the file system is full: nothing is reserved then.
 /// For creators, who have the descriptor; Segment::reserve does the same through a mapping.
 Status reserve_file(int fd, uint64_t offset, uint64_t length);
 

@@ -38,7 +38,8 @@ int with_small_tmpfs(const TestDirectory& directory, const std::function<bool(in
 }
 
 bool is_no_room(const Status& status) {
-  return !status && to_int(status.error()) == ENOMEM && std::string(last_error_sentence()).find("SKEP_DIR") != std::string::npos;
+  return !status && to_int(status.error()) == ENOMEM &&
+         std::string(last_error_sentence()).find("SKEP_DIR") != std::string::npos;
 }
 
 #define EXPECT_HOLDS_ON_SMALL_TMPFS(...)                                          \
@@ -75,7 +76,8 @@ TEST(FullTmpfsTest, PopulateByReading) {
 TEST(FullTmpfsTest, ReserveFile) {
   TestDirectory directory;
   EXPECT_HOLDS_ON_SMALL_TMPFS([](int fd) {
-    return is_no_room(reserve_file(fd, kHeaderOffset, 8 << 20)) && reserve_file(fd, kHeaderOffset, 512 << 10).has_value();
+    return is_no_room(reserve_file(fd, kHeaderOffset, 8 << 20)) &&
+           reserve_file(fd, kHeaderOffset, 512 << 10).has_value();
   });
 }
 
