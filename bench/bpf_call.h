@@ -5,14 +5,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 namespace skep::bench {
 
 /// bpf(2) by libc's syscall(), as every client calls it: the kernel's, or skep's under its preload library.
-inline long bpf(int command, bpf_attr& attributes) {
-  return syscall(__NR_bpf, command, &attributes, sizeof(attributes));
+inline long bpf(int command, bpf_attr& attributes, size_t size = sizeof(bpf_attr)) {
+  return syscall(__NR_bpf, command, &attributes, size);
 }
 
 /// Creates a map with 8-byte values; -1 and errno where it is refused.
@@ -25,14 +26,14 @@ inline int create_map(uint32_t type, uint32_t key_size, uint32_t max_entries) {
   return static_cast<int>(bpf(BPF_MAP_CREATE, attributes));
 }
 
-/// An element command; `value` is also where GET_NEXT_KEY puts the key.
+/// An element command with as much of the attributes as libbpf passes; `value` is also where GET_NEXT_KEY puts the key.
 inline long element(int command, int map, const void* key, void* value, uint64_t flags = 0) {
   bpf_attr attributes{};
   attributes.map_fd = static_cast<uint32_t>(map);
   attributes.key = reinterpret_cast<uint64_t>(key);
   attributes.value = reinterpret_cast<uint64_t>(value);
   attributes.flags = flags;
-  return bpf(command, attributes);
+  return bpf(command, attributes, offsetof(bpf_attr, flags) + sizeof(attributes.flags));
 }
 
 /// BPF_MAP_UPDATE_BATCH of `count` elements.
