@@ -20,4 +20,10 @@ inline void commit(std::atomic<T>& field, std::type_identity_t<T> value) {
   SKEP_CRASH_POINT();
 }
 
+/// A load of a field that only the holder of a lock, this thread, changes, or whose value is only a hint.
+template <class T>
+inline T load(const std::atomic<T>& field) {
+  return field.load(std::memory_order_relaxed);
+}
+
 }  // namespace skep

@@ -9,15 +9,6 @@
 #include "maps/crash_point.h"
 
 namespace skep {
-namespace {
-
-template <class T>
-T load(const std::atomic<T>& field) {
-  return field.load(std::memory_order_relaxed);
-}
-
-}  // namespace
-
 ElementPool::ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, bool growing,
                          DeadHolderRepair& repair)
     : layout_(layout),
@@ -171,7 +162,8 @@ Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
   SlotJournal& journal = journals_[actor.slot];
   Status result;
   if (load(pool_.retiring) != 0) give_back_retired();
-  uint32_t count = load(magazine.count);
+  const uint32_t before = load(magazine.count);
+  uint32_t count = before;
   while (count < HashMagazine::kTransfer) {
     const auto picked = chunk_with_free();
     if (!picked) {
@@ -194,7 +186,8 @@ Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
     }
     mark(*picked, left > 0);
   }
-  commit(pool_.moves, load(pool_.moves) + 1);
+  // After the fact: a thief that looked into this magazine too early and then finds no chunk sees that it must look again.
+  if (count != before) commit(pool_.moves, load(pool_.moves) + 1);
   commit(journal.chunk, 0);
   unlock(pool_.lock);
   return result;
@@ -218,7 +211,6 @@ void ElementPool::flush(const Actor& actor, HashMagazine& magazine) {
     if (free == 1) mark(number, true);
     if (growing_ && chunk.permanent == 0 && free == layout_.chunk_size(number)) retire(number);
   }
-  commit(pool_.moves, load(pool_.moves) + 1);
   commit(journal.chunk, 0);
   unlock(pool_.lock);
 }

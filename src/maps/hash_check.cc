@@ -10,11 +10,6 @@
 namespace skep {
 namespace {
 
-template <class T>
-T load(const std::atomic<T>& field) {
-  return field.load(std::memory_order_relaxed);
-}
-
 /// Who has each element or overflow bucket; a second owner is a problem.
 class Owners {
  public:

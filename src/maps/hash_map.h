@@ -85,6 +85,7 @@ class HashMap final : public Map {
   uint32_t read_element(const Probe& at, const void* key, const Use& use) const;
   void copy_value(uint64_t word, uint32_t element, void* value) const;
   Status lookup_locked(const void* key, void* value) const;
+  [[nodiscard]] uint32_t successor(const Bucket& head, int tag, const std::byte* key) const;
   bool first_key_from(uint32_t bucket, void* next) const;
 
   // -- writing: hash_map_write.h --
@@ -105,7 +106,6 @@ class HashMap final : public Map {
                          const TakeBucket& take_bucket) const;
   void copy_virtual_bucket(const Bucket& head, uint64_t word, uint8_t sub, Stage& stage) const;
   void prefetch_elements(uint32_t bucket) const;
-  [[nodiscard]] uint32_t element_at(const Bucket& head, uint32_t position) const;
 
   const uint32_t key_size_;
   const uint32_t value_size_;
@@ -137,5 +137,25 @@ Result<std::unique_ptr<Map>> open_hash(MapSegments segments, Machine& machine) {
       return std::make_unique<HashMap<0, kPerCpu>>(std::move(segments), machine, *layout);
   }
 }
+
+/// The functions of a kind's row.
+template <bool kPerCpu>
+struct HashKind {
+  static Status check(const MapSpec& spec, const MachineShape&) { return check_hash_spec(spec, kPerCpu); }
+  static Result<MapLayout> layout(MapSpec& spec, const MachineShape& shape) {
+    return lay_out_hash(spec, shape, kPerCpu);
+  }
+  static Status initialise(const MapSegments& segments, Machine& machine) {
+    return initialise_hash(segments, machine, kPerCpu);
+  }
+  static constexpr MapKind row(uint32_t type, const char* name) {
+    return {.type = type,
+            .name = name,
+            .check = check,
+            .layout = layout,
+            .initialise = initialise,
+            .open = open_hash<kPerCpu>};
+  }
+};
 
 }  // namespace skep

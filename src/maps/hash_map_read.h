@@ -200,23 +200,43 @@ uint32_t HashMap<kKeySize, kPerCpu>::lookup_many(const void* keys, void* values,
   return hits;
 }
 
-/// The key at the end of the first chain from `bucket` on that has any.
+/// The element of the chain that comes next after the tag and key given, in the order of tags and then of keys, which
+/// does not depend on where in the chain elements stand; 0: none. `tag` -1: the first.
+template <uint32_t kKeySize, bool kPerCpu>
+uint32_t HashMap<kKeySize, kPerCpu>::successor(const Bucket& head, int tag, const std::byte* key) const {
+  const HashElements& elements = table_.elements();
+  uint32_t best = 0;
+  int best_tag = 0;
+  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket)) {
+    for (uint32_t i = 0; i < Bucket::kSlots; ++i) {
+      const uint32_t element = bucket->slots[i].load(std::memory_order_acquire);
+      if (!Bucket::is_element(element)) continue;
+      const int its_tag = bucket->tags[i].load(std::memory_order_relaxed);
+      if (its_tag < tag || (best != 0 && its_tag > best_tag)) continue;
+      const std::byte* its_key = elements.key(element);
+      if (its_tag == tag && compare_stored_keys(its_key, key, key_size()) <= 0) continue;
+      if (best != 0 && its_tag == best_tag &&
+          compare_stored_keys(its_key, elements.key(best), key_size()) >= 0) {
+        continue;
+      }
+      best = element;
+      best_tag = its_tag;
+    }
+  }
+  return best;
+}
+
+/// The first key of the first chain from `bucket` on that has any.
 template <uint32_t kKeySize, bool kPerCpu>
 bool HashMap<kKeySize, kPerCpu>::first_key_from(uint32_t bucket, void* next) const {
   for (; bucket < buckets_count_; ++bucket) {
     const Bucket& head = buckets_[bucket];
-    const uint32_t last = read_chain(head, [&](uint64_t) {
-      uint32_t element = 0;
-      for (const Bucket* b = &head; b != nullptr; b = table_.next(*b)) {
-        for (const auto& slot : b->slots) {
-          const uint32_t candidate = slot.load(std::memory_order_acquire);
-          if (Bucket::is_element(candidate)) element = candidate;
-        }
-      }
+    const uint32_t first = read_chain(head, [&](uint64_t) {
+      const uint32_t element = successor(head, -1, nullptr);
       if (element != 0) copy_from_shared(next, table_.elements().key(element), key_size());
       return element;
     });
-    if (last != 0) return true;
+    if (first != 0) return true;
   }
   return false;
 }
@@ -224,36 +244,21 @@ bool HashMap<kKeySize, kPerCpu>::first_key_from(uint32_t bucket, void* next) con
 template <uint32_t kKeySize, bool kPerCpu>
 Status HashMap<kKeySize, kPerCpu>::next_key(const void* key, void* next) const {
   const OptionalReaderSection section(machine_, growing_);
-  uint32_t bucket = 0;
-  Scratch own_key(key_size());
-  if (key != nullptr && key == next) {  // read again after `next` was written, when the chain changed meanwhile
-    std::memcpy(own_key.data(), key, key_size());
-    key = own_key.data();
-  }
-  if (key != nullptr) {
-    const Probe at = probe(key);
-    const Bucket& head = buckets_[at.bucket];
-    enum : uint32_t { kUnknown, kLastOfChain, kFound };
-    const uint32_t outcome = read_chain(head, [&](uint64_t) -> uint32_t {
-      uint32_t before = 0;  // the element before the key's own: chains are walked from the end
-      for (const Bucket* b = &head; b != nullptr; b = table_.next(*b)) {
-        for (const auto& slot : b->slots) {
-          const uint32_t element = slot.load(std::memory_order_acquire);
-          if (!Bucket::is_element(element)) continue;
-          if (stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
-            if (before == 0) return kLastOfChain;
-            copy_from_shared(next, table_.elements().key(before), key_size());
-            return kFound;
-          }
-          before = element;
-        }
-      }
-      return kUnknown;
-    });
-    if (outcome == kFound) return {};
-    if (outcome == kLastOfChain) bucket = at.bucket + 1;
-  }
-  return first_key_from(bucket, next) ? Status() : Status(fail(ENOENT));
+  if (key == nullptr) return first_key_from(0, next) ? Status() : Status(fail(ENOENT));
+  const Probe at = probe(key);
+  const Bucket& head = buckets_[at.bucket];
+  Scratch current(round_up(key_size(), 8));
+  store_key<kKeySize>(current.data(), key, key_size_);
+  bool known = false;
+  const uint32_t element = read_chain(head, [&](uint64_t) -> uint32_t {
+    known = search(head, at.tag, current.data()) != 0;
+    if (!known) return 0;
+    const uint32_t further = successor(head, at.tag, current.data());
+    if (further != 0) copy_from_shared(next, table_.elements().key(further), key_size());
+    return further;
+  });
+  if (element != 0) return {};
+  return first_key_from(known ? at.bucket + 1 : 0, next) ? Status() : Status(fail(ENOENT));
 }
 
 template <uint32_t kKeySize, bool kPerCpu>

@@ -201,25 +201,24 @@ BatchResult HashMap<kKeySize, kPerCpu>::take_batch(const Lease& lease, const voi
   });
 }
 
-/// Visits each chain from its end by position (hash_table.h): a key that is replaced keeps its position, one that grows
-/// into an overflow bucket too, and a hole is filled with an element that was visited before.
 template <uint32_t kKeySize, bool kPerCpu>
 Result<uint64_t> HashMap<kKeySize, kPerCpu>::for_each(const Lease& lease,
                                                       const std::function<Visit(const void*, void*)>& visit) {
+  const uint32_t key_room = table_.layout().key_room;
+  Scratch current(key_room), next(key_room);
   uint64_t visited = 0;
   for (uint32_t number = 0; number < buckets_count_; ++number) {
     const Bucket& head = buckets_[number];
     prefetch_elements(number + 1);
-    uint32_t position = read_chain(head, [&](uint64_t) {
-      uint32_t positions = Bucket::kSlots;
-      for (const Bucket* bucket = table_.next(head); bucket != nullptr; bucket = table_.next(*bucket)) {
-        positions += Bucket::kLinkSlot;
-      }
-      return positions;
-    });
-    while (position-- > 0) {
-      const uint32_t element = read_chain(head, [&](uint64_t) { return element_at(head, position); });
-      if (element == 0) continue;
+    for (int tag = -1;;) {
+      const uint32_t element = read_chain(head, [&](uint64_t) {
+        const uint32_t found = successor(head, tag, current.data());
+        if (found != 0) copy_from_shared(next.data(), table_.elements().key(found), key_room);
+        return found;
+      });
+      if (element == 0) break;
+      std::memcpy(current.data(), next.data(), key_room);
+      tag = probe(current.data()).tag;
       ++visited;
       void* value = kPerCpu ? table_.elements().part(element, lease.cpu()) : table_.elements().value(element);
       if (visit(table_.elements().key(element), value) == Visit::kStop) return visited;
@@ -229,15 +228,9 @@ Result<uint64_t> HashMap<kKeySize, kPerCpu>::for_each(const Lease& lease,
 }
 
 template <uint32_t kKeySize, bool kPerCpu>
-uint32_t HashMap<kKeySize, kPerCpu>::element_at(const Bucket& head, uint32_t position) const {
-  const Bucket* bucket = &head;
-  for (const Bucket* further; position >= Bucket::kLinkSlot && (further = table_.next(*bucket)) != nullptr;) {
-    bucket = further;
-    position -= Bucket::kLinkSlot;
-  }
-  if (position >= Bucket::kSlots) return 0;
-  const uint32_t element = bucket->slots[position].load(std::memory_order_acquire);
-  return Bucket::is_element(element) ? element : 0;
+CheckReport HashMap<kKeySize, kPerCpu>::check() const {
+  return table_.check(segments_.control.writable(),
+                      [this](const void* key) { return hash_.template of<kKeySize>(key, key_size_); });
 }
 
 }  // namespace skep

@@ -8,11 +8,6 @@
 namespace skep {
 namespace {
 
-template <class T>
-T load(const std::atomic<T>& field) {
-  return field.load(std::memory_order_relaxed);
-}
-
 /// Makes pool().slots_seen cover `slot`.
 void mark_seen(std::atomic<uint32_t>& slots_seen, uint32_t slot) {
   uint32_t seen = load(slots_seen);

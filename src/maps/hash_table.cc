@@ -9,11 +9,6 @@
 namespace skep {
 namespace {
 
-template <class T>
-T load(const std::atomic<T>& field) {
-  return field.load(std::memory_order_relaxed);
-}
-
 /// The last occupied slot of a bucket without a link, or kSlots when it is empty.
 uint32_t last_element(const Bucket& bucket) {
   for (uint32_t i = Bucket::kSlots; i-- > 0;) {

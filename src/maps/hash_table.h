@@ -22,7 +22,6 @@ namespace skep {
 ///
 ///     bucket 5                    overflow 2                  overflow 9
 ///     [ e e e e e e e e e e | ->] [ e e e e e e e e e e | ->] [ e e e . . . . . . . . ]
-///       0                 9         10                20        20  21  22   <- position, iterated from the end
 ///
 /// Operations: hold (lock) a chain, insert, replace, erase, write_in_place; repair of a dead holder's.
 ///
@@ -37,8 +36,8 @@ namespace skep {
 ///   O1 A key that is in the map during the whole read is found, whatever happens to the other keys of its chain.
 ///   O2 A value that is copied is one that an update stored, whole (programs that write through pointers apart).
 ///   O3 An update, insert or erase that returned before the read began is seen.
-///   O4 Iteration from the end of each chain meets every key that stays, also when keys it met are erased meanwhile:
-///      the last element is what fills a hole.
+///   O4 Iteration meets every key that stays exactly once, whatever happens to others meanwhile: it goes through a
+///      chain in the order of tags and keys, wherever elements stand.
 /// Progress: readers never wait, not even for a dead or stopped writer; they repeat when the version moved. Writers
 ///   wait for the holder of their chain.
 /// Reclamation: elements and overflow buckets are reused at once; readers find out by the version.

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every state that a process can die in: the hash maps are compiled into this test with crash points that kill, and each
+// operation is run once for each of its points, in a child.
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace skep::testing {
+inline int crash_countdown = 0;  // 0: never
+inline void crash_point() {
+  if (crash_countdown > 0 && --crash_countdown == 0) kill(getpid(), SIGKILL);
+}
+}  // namespace skep::testing
+#define SKEP_CRASH_POINT() ::skep::testing::crash_point()
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+
+#include "maps/element_pool.cc"
+#include "maps/hash_check.cc"
+#include "maps/hash_kind.cc"
+#include "maps/hash_map.cc"
+#include "maps/hash_repair.cc"
+#include "maps/hash_table.cc"
+#include "maps/hash_test_support.h"
+#include "maps/percpu_hash_map.cc"
+
+namespace skep {
+namespace {
+
+using testing::error_of;
+using testing::fill_value;
+using testing::key_of;
+using testing::stress;
+
+/// A map under test, spoken to with key numbers and nonces.
+struct Subject {
+  Map& map;
+  const Lease& lease;
+
+  std::string value(uint64_t key, uint32_t nonce) const {
+    std::string bytes(map.user_value_size(), '\0');
+    fill_value(bytes.data(), bytes.size(), key, nonce);
+    return bytes;
+  }
+  int put(uint64_t key, uint32_t nonce, uint64_t flags = BPF_ANY) const {
+    return error_of(map.update(lease, key_of(key, map.spec().key_size).data(), value(key, nonce).data(), flags));
+  }
+  int erase(uint64_t key) const { return error_of(map.erase(lease, key_of(key, map.spec().key_size).data())); }
+};
+
+struct Scenario {
+  const char* name;
+  MapSpec spec;
+  std::function<void(const Subject&)> setup;      // by the parent, on slot 0
+  std::function<void(const Subject&)> approach;   // by the child, on slot 1, before it may die
+  std::function<void(const Subject&)> operation;  // by the child, which dies in it
+  bool erases_all = false;                        // also what is there again afterwards
+};
+
+MapSpec hash(uint32_t value_size, uint32_t max_entries, uint32_t flags = 0, uint32_t type = BPF_MAP_TYPE_HASH) {
+  MapSpec spec = {};
+  spec.type = type;
+  spec.key_size = 8;
+  spec.value_size = value_size;
+  spec.max_entries = max_entries;
+  spec.flags = flags | BPF_F_ZERO_SEED;
+  return spec;
+}
+
+MapSpec locked_hash() {
+  MapSpec spec = hash(24, 64);
+  spec.fields.spin_lock = 8;
+  return spec;
+}
+
+/// The i-th key whose bucket is the first of `buckets`, under the zero seed.
+uint64_t colliding(uint64_t i, uint32_t buckets = 8) {
+  static std::map<uint32_t, std::vector<uint64_t>> found;
+  static const uint64_t kZero[4] = {};
+  static const KeyHash hash_of_zero(KeyHash::best(), kZero);
+  auto& keys = found[buckets];
+  for (uint64_t number = keys.empty() ? 0 : keys.back() + 1; keys.size() <= i; ++number) {
+    if ((hash_of_zero.of<8>(&number, 8) & (buckets - 1)) == 0) keys.push_back(number);
+  }
+  return keys[i];
+}
+
+void put_colliding(const Subject& s, uint64_t count) {
+  for (uint64_t i = 0; i < count; ++i) ASSERT_EQ(s.put(colliding(i), 1), 0);
+}
+void put_first(const Subject& s, uint64_t count) {
+  for (uint64_t i = 0; i < count; ++i) ASSERT_EQ(s.put(i, 1), 0);
+}
+void nothing(const Subject&) {}
+
+std::vector<Scenario> scenarios() {
+  using S = const Subject&;
+  const auto chain = [](uint64_t count) { return [count](S s) { put_colliding(s, count); }; };
+  const auto fill = [](uint64_t count) { return [count](S s) { put_first(s, count); }; };
+  const uint32_t percpu = BPF_MAP_TYPE_PERCPU_HASH;
+  struct DropAll final : BatchSink {
+    bool put(const void*, const void*, uint32_t) override { return true; }
+  };
+  const auto take_all = [](S s) {
+    DropAll sink;
+    uint32_t cursor;
+    s.map.take_batch(s.lease, nullptr, &cursor, UINT32_MAX, 0, sink);
+  };
+  std::vector<Scenario> all = {
+      {"insert into an empty map", hash(8, 64), nothing, nothing, [](S s) { s.put(1, 2); }},
+      {"insert with elements at hand", hash(8, 64), nothing, [](S s) { s.put(7, 1); }, [](S s) { s.put(1, 2); }},
+      {"insert that grows a chain", hash(8, 64), chain(11), nothing, [](S s) { s.put(colliding(11), 2); }},
+      {"insert that grows a longer chain", hash(8, 64), chain(21), nothing, [](S s) { s.put(colliding(21), 2); }},
+      {"insert that steals", hash(8, 20), fill(6), [](S s) { for (uint64_t i = 6; i < 12; ++i) s.put(i, 1); },
+       [](S s) { s.put(12, 2); }},
+      {"insert into a full map", hash(8, 20), fill(20), nothing, [](S s) { s.put(77, 2); }},
+      {"replace", hash(8, 64), fill(10), nothing, [](S s) { s.put(3, 2); }},
+      {"replace at a chain's end", hash(24, 64), chain(25), nothing, [](S s) { s.put(colliding(24), 2); }},
+      {"replace a large value", hash(5000, 16), fill(16), nothing, [](S s) { s.put(3, 2); }},
+      {"replace with a full map", hash(8, 16, BPF_F_NO_PREALLOC), fill(16), nothing, [](S s) { s.put(3, 2); }},
+      {"erase", hash(8, 64), fill(10), nothing, [](S s) { s.erase(4); }},
+      {"erase the last", hash(8, 64), fill(1), nothing, [](S s) { s.erase(0); }},
+      {"erase that moves and drops a bucket", hash(8, 64), chain(12), nothing,
+       [](S s) { s.erase(colliding(0)); s.erase(colliding(1)); }},
+      {"erase that moves in a long chain", hash(8, 64), chain(33), nothing, [](S s) { s.erase(colliding(12)); }},
+      {"erase a chain's end", hash(8, 64), chain(12), nothing,
+       [](S s) { s.erase(colliding(11)); s.erase(colliding(10)); }},
+      {"erase with a full magazine", hash(8, 64), fill(64),
+       [](S s) { for (uint64_t i = 0; i < 28; ++i) s.erase(i); }, [](S s) { s.erase(40); s.erase(41); }},
+      {"take", hash(8, 64), fill(10), nothing,
+       [](S s) {
+         std::string value(8, '\0');
+         s.map.take(s.lease, key_of(4, 8).data(), value.data(), 0);
+       }},
+      {"take all", hash(8, 64), chain(33), nothing, take_all},
+      {"take all and fill again", hash(8, 64, BPF_F_NO_PREALLOC), chain(33), nothing,
+       [take_all](S s) { take_all(s); put_colliding(s, 14); }, true},
+      {"write under the value's lock", locked_hash(), fill(5), nothing, [](S s) { s.put(2, 2, BPF_F_LOCK); }},
+      {"modify", hash(40, 64), fill(5), nothing,
+       [](S s) {
+         s.map.modify(s.lease, key_of(2, 8).data(), [](void* v) { fill_value(v, 40, 2, 2); });
+       }},
+      {"the first memory of a chunk", hash(70000, 8, BPF_F_NO_PREALLOC), nothing, nothing, [](S s) { s.put(1, 2); }},
+      {"chunks retire and return", hash(70000, 14, BPF_F_NO_PREALLOC), fill(14), nothing,
+       [](S s) { for (uint64_t i = 0; i < 12; ++i) s.erase(i); s.put(0, 2); }, true},
+      {"per CPU: insert", hash(16, 64, 0, percpu), nothing, nothing, [](S s) { s.put(1, 2); }},
+      {"per CPU: all parts", hash(16, 64, 0, percpu), fill(3), nothing, [](S s) { s.put(1, 2); }},
+      {"per CPU: all parts of a large value", hash(5000, 16, 0, percpu), fill(3), nothing, [](S s) { s.put(1, 2); }},
+      {"per CPU: one part", hash(40, 64, BPF_F_NO_PREALLOC, percpu), fill(3), nothing,
+       [](S s) { s.put(1, 2, BPF_F_CPU | uint64_t{1} << 32); }},
+      {"per CPU: erase", hash(16, 64, 0, percpu), fill(3), nothing, [](S s) { s.erase(1); }},
+  };
+  return all;
+}
+
+class HashCrashTest : public testing::MapTest {
+ protected:
+  using Content = std::map<std::string, std::string>;
+
+  /// Lets go of the files of maps that are gone.
+  void files_clear() {
+    for (const int fd : files_) close(fd);
+    files_.clear();
+  }
+
+  static Content content_of(const Map& map) {
+    Content content;
+    std::string key(map.spec().key_size, '\0'), value(map.user_value_size(), '\0');
+    std::string next = key;
+    const void* from = nullptr;
+    while (error_of(map.next_key(from, next.data())) == 0) {
+      key = next;
+      from = key.data();
+      if (error_of(map.lookup(key.data(), value.data(), 0)) != 0 || !content.emplace(key, value).second) {
+        ADD_FAILURE() << "iteration met a key twice, or one that is not there";
+        break;
+      }
+    }
+    return content;
+  }
+
+  std::unique_ptr<Map> prepared(const Scenario& scenario) {
+    auto map = make(scenario.spec);
+    const Lease lease(machine(), Lease::Cpu{0});
+    scenario.setup({*map, lease});
+    return map;
+  }
+
+  /// Runs `work` in a child that dies at its `point`-th crash point after work's first part; whether it died.
+  static bool dies(Map& map, const std::function<void(Map&)>& work) {
+    const pid_t child = fork();
+    if (child == 0) {
+      work(map);
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFSIGNALED(status);
+  }
+
+  bool dies_in_operation(Map& map, const Scenario& scenario, int point) {
+    return dies(map, [&](Map& m) {
+      const Lease lease(machine(), Lease::Cpu{1});
+      const Subject subject{m, lease};
+      scenario.approach(subject);
+      testing::crash_countdown = point;
+      scenario.operation(subject);
+      testing::crash_countdown = 0;
+    });
+  }
+
+  void expect_sound(Map& map, const Scenario& scenario, const Content& before, const Content& after) {
+    const CheckReport report = map.check();
+    ASSERT_EQ(report.problem, "");
+    const Content now = content_of(map);
+    for (const auto& [key, value] : now) {
+      const auto old = before.find(key), wanted = after.find(key);
+      ASSERT_TRUE((old != before.end() && old->second == value) || (wanted != after.end() && wanted->second == value));
+    }
+    for (const auto& [key, value] : before) {
+      if (!scenario.erases_all && after.contains(key)) {
+        ASSERT_TRUE(now.contains(key)) << "a key that was never erased is gone";
+      }
+    }
+    fill_up(map, now.size());
+  }
+
+  void fill_up(Map& map, uint64_t present) {
+    const Lease lease(machine(), Lease::Cpu{0});
+    const Subject subject{map, lease};
+    uint64_t added = 0;
+    for (uint64_t number = 1'000'000;; ++number) {
+      const int error = subject.put(number, 1, BPF_NOEXIST);
+      if (error == E2BIG) break;
+      ASSERT_EQ(error, 0) << present << " there, " << added << " added";
+      ++added;
+    }
+    ASSERT_EQ(present + added, map.spec().max_entries)
+        << present << " there, " << map.check().problem << map.check().free_elements << " free";
+    ASSERT_EQ(map.check().problem, "");
+  }
+
+  Content content_after(const Scenario& scenario, Content& before) {
+    auto map = prepared(scenario);
+    {
+      const Lease lease(machine(), Lease::Cpu{1});
+      scenario.approach({*map, lease});
+    }
+    before = content_of(*map);
+    const Lease lease(machine(), Lease::Cpu{1});
+    scenario.operation({*map, lease});
+    return content_of(*map);
+  }
+};
+
+TEST_F(HashCrashTest, EveryPointOfEveryOperation) {
+  for (const Scenario& scenario : scenarios()) {
+    SCOPED_TRACE(scenario.name);
+    Content before;
+    const Content after = content_after(scenario, before);
+    int point = 1;
+    for (bool died = true; died; ++point) {
+      SCOPED_TRACE("crash point " + std::to_string(point));
+      auto map = prepared(scenario);
+      died = dies_in_operation(*map, scenario, point);
+      switch (point % 3) {  // who repairs: the check, whoever needs the room, or the next tenant of the slot
+        case 0:
+          break;
+        case 1:
+          fill_up(*map, content_of(*map).size());
+          break;
+        default: {
+          const Lease lease(machine(), Lease::Cpu{1});
+          const Subject subject{*map, lease};
+          ASSERT_EQ(subject.put(999'999, 1), content_of(*map).size() == scenario.spec.max_entries ? E2BIG : 0);
+          if (content_of(*map).contains(key_of(999'999, 8))) {
+            ASSERT_EQ(subject.erase(999'999), 0);
+          }
+        }
+      }
+      if (point % 3 == 1) {
+        const Lease lease(machine(), Lease::Cpu{0});
+        for (uint64_t number = 1'000'000; Subject{*map, lease}.erase(number) == 0; ++number) {
+        }
+      }
+      expect_sound(*map, scenario, before, after);
+      if (HasFatalFailure()) return;
+    }
+    EXPECT_GT(point, 3) << "the operation has no crash points";
+    files_clear();
+  }
+}
+
+TEST_F(HashCrashTest, RepairersDieToo) {
+  for (const Scenario& scenario : scenarios()) {
+    SCOPED_TRACE(scenario.name);
+    Content before;
+    const Content after = content_after(scenario, before);
+    const int step = stress() > 4 ? 1 : 9;
+    bool died = true;
+    for (int point = 1; died; point += step) {
+      bool repairer_died = true;
+      for (int repair_point = 1 + point % 3; repairer_died; repair_point += step == 1 ? 1 : 5) {
+        SCOPED_TRACE("crash points " + std::to_string(point) + ", " + std::to_string(repair_point));
+        auto map = prepared(scenario);
+        died = dies_in_operation(*map, scenario, point);
+        repairer_died = dies(*map, [&](Map& m) {
+          testing::crash_countdown = repair_point;
+          static_cast<void>(m.check());
+        });
+        expect_sound(*map, scenario, before, after);
+        if (HasFatalFailure()) return;
+      }
+    }
+    files_clear();
+  }
+}
+
+}  // namespace
+}  // namespace skep
