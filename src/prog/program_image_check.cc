@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "prog/helper.h"
 #include "prog/opcode.h"
 #include "prog/program_image.h"
 
@@ -17,6 +18,11 @@ bool is_call(const bpf_insn& insn) { return is_jump_class(insn.code) && (insn.co
 bool is_function_call(const bpf_insn& insn) { return insn.code == (kJmp | kCall) && insn.src_reg == BPF_PSEUDO_CALL; }
 bool is_function_pointer(const bpf_insn& insn) { return is_wide_load(insn) && insn.src_reg == BPF_PSEUDO_FUNC; }
 bool is_always_jump(const bpf_insn& insn) { return insn.code == (kJmp | kJa) || insn.code == (kJmp32 | kJa); }
+
+bool writes_destination(const bpf_insn& insn) {
+  const uint8_t what = insn.code & 7;
+  return what == kAlu || what == kAlu64 || what == kLdx || is_wide_load(insn);
+}
 
 int64_t jump_target(const bpf_insn& insn, size_t index) {
   return static_cast<int64_t>(index) + 1 + (insn.code == (kJmp32 | kJa) ? int64_t{insn.imm} : int64_t{insn.off});
@@ -121,6 +127,22 @@ Status check_control_flow(std::span<const bpf_insn> code, VerifierLog& log) {
       return fail(EINVAL);
     }
     ++i;
+  }
+  return {};
+}
+
+Status check_operands(std::span<const bpf_insn> code, VerifierLog& log) {
+  for (size_t i = 0; i < code.size(); ++i) {
+    const bpf_insn& insn = code[i];
+    if (insn.dst_reg == kFramePointer && writes_destination(insn)) {
+      log.print("%zu: frame pointer is read only\n", i);
+      return fail(EACCES);
+    }
+    if (insn.code == (kJmp | kCall) && insn.src_reg == 0 && find_helper(static_cast<uint32_t>(insn.imm)) == nullptr) {
+      log.print("%zu: invalid func unknown#%d\n", i, insn.imm);
+      return fail(EINVAL);
+    }
+    if (is_wide_load(insn)) ++i;
   }
   return {};
 }

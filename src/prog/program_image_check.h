@@ -36,4 +36,7 @@ Status check_load_form(std::span<const bpf_insn> code, size_t index, VerifierLog
 /// Every instruction can be reached, and no jump leads into the second half of a wide load. EINVAL.
 Status check_control_flow(std::span<const bpf_insn> code, VerifierLog& log);
 
+/// Nobody writes the frame pointer (EACCES) or calls a helper that does not exist (EINVAL).
+Status check_operands(std::span<const bpf_insn> code, VerifierLog& log);
+
 }  // namespace skep

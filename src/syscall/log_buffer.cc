@@ -23,7 +23,7 @@ Status LogBuffer::finish(const VerifierLog& log) const {
     const size_t from = (level & VerifierLog::kFixed) != 0 ? 0 : text.size() - fits;
     if (!write_user(user, text.data() + from, fits) || !write_user(user + fits, "", 1)) return fail(EFAULT);
   }
-  return log.true_size() > size ? Status(fail(ENOSPC)) : Status{};
+  return user != 0 && log.true_size() > size ? Status(fail(ENOSPC)) : Status{};
 }
 
 }  // namespace skep

@@ -18,7 +18,7 @@ struct LogBuffer {
   [[nodiscard]] Status check() const;
 
   /// Copies what fits: the end of the text, or with VerifierLog::kFixed its beginning, and a NUL. ENOSPC: something did
-  /// not fit (a level without a buffer asks for the size only); EFAULT.
+  /// not fit; EFAULT. A level without a buffer asks for the size only.
   [[nodiscard]] Status finish(const VerifierLog& log) const;
 };
 

@@ -285,7 +285,10 @@ class Loader {
     }
   }
 
-  Status check_flow() { return check_control_flow(image_.instructions, log_); }
+  Status check_flow() {
+    Status status = check_control_flow(image_.instructions, log_);
+    return status ? check_operands(image_.instructions, log_) : status;
+  }
 
   Status check_sleepable() {
     const bool sleepable = (attr_.prog_flags & BPF_F_SLEEPABLE) != 0;
