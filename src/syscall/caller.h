@@ -15,16 +15,16 @@ namespace skep {
 
 /// One process's side of an instance: what skep_bpf() works on.
 struct Process {
-  explicit Process(std::shared_ptr<Instance> whose) : instance(std::move(whose)) {}
+  explicit Process(std::shared_ptr<Instance> whose) : instance(std::move(whose)) { install_user_fault_handlers(); }
   std::shared_ptr<Instance> instance;
   FdTable descriptors{*this};
 };
 
 /// What a command gets: where it runs, and its arguments after the entry rules (copied in, unknown tail refused, every
-/// byte behind the command's last field known to be zero).
+/// byte that the client gave behind the command's last field known to be zero).
 struct Caller {
   Process& process;
-  const bpf_attr& attr;  // a private copy; what the client did not give is zero
+  const bpf_attr& attr;  // a private copy, up to the command's last field; what the client did not give is zero
   uint64_t user_attr;    // where the client's attr stands
   uint32_t user_size;    // bytes of it that belong to the client
 

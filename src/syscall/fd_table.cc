@@ -64,14 +64,6 @@ void FdTable::after_fork(bool child) {
   tables().mutex.unlock();
 }
 
-OpenObject* FdTable::known(int fd) const {
-  const auto number = static_cast<unsigned>(fd);
-  if (number >= kChunks * kChunkSize) return nullptr;
-  // Pairs with the release stores in put().
-  const Chunk* chunk = chunks_[number / kChunkSize].load(std::memory_order_acquire);
-  return chunk == nullptr ? nullptr : chunk->entries[number % kChunkSize].load(std::memory_order_acquire);
-}
-
 bool FdTable::agrees(const OpenObject& object, int fd) {
   struct stat info {};
   if (::fstat(fd, &info) != 0 || info.st_ino != object.inode || info.st_dev != object.device) return false;
@@ -80,10 +72,9 @@ bool FdTable::agrees(const OpenObject& object, int fd) {
          object.writable == ((mode & O_ACCMODE) != O_RDONLY);
 }
 
-Result<const OpenObject*> FdTable::find(int fd) {
+Result<const OpenObject*> FdTable::find_with_care(int fd) {
   const OpenObject* object = known(fd);
-  if (object != nullptr && (trusted_.load(std::memory_order_relaxed) || agrees(*object, fd))) [[likely]]
-    return object;
+  if (object != nullptr && agrees(*object, fd)) return object;
   Result<std::shared_ptr<OpenObject>> found = find_slowly(fd);
   if (!found) return std::unexpected(found.error());
   object = found->get();

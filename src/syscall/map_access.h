@@ -39,7 +39,11 @@ inline Result<std::shared_ptr<const OpenObject>> share_map(Caller& caller, uint3
 
 /// The size of one value in the client's buffer under BPF_F_CPU and BPF_F_ALL_CPUS (one CPU's value) or without them.
 /// EINVAL: the map is not per-CPU, both flags; ERANGE: no such CPU.
-Result<uint64_t> client_value_size(const OpenObject& object, uint64_t flags);
+Result<uint64_t> one_cpu_value_size(const OpenObject& object, uint64_t flags);
+inline Result<uint64_t> client_value_size(const OpenObject& object, uint64_t flags) {
+  if ((flags & (BPF_F_CPU | BPF_F_ALL_CPUS)) == 0) return object.user_value_size;
+  return one_cpu_value_size(object, flags);
+}
 
 /// The client's key into `to`. EINVAL: a key for a keyless map; EFAULT.
 inline Status read_key(const OpenObject& object, uint64_t user_key, void* to) {

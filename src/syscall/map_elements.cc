@@ -16,8 +16,7 @@ std::unexpected<Errno> pass_on(Errno error) { return std::unexpected(error); }
 
 }  // namespace
 
-Result<uint64_t> client_value_size(const OpenObject& object, uint64_t flags) {
-  if ((flags & (BPF_F_CPU | BPF_F_ALL_CPUS)) == 0) return object.user_value_size;
+Result<uint64_t> one_cpu_value_size(const OpenObject& object, uint64_t flags) {
   if (!is_per_cpu(object.type) || ((flags & BPF_F_CPU) != 0 && (flags & BPF_F_ALL_CPUS) != 0)) return fail(EINVAL);
   if ((flags & BPF_F_CPU) != 0 && (flags >> 32) >= object.map->machine().cpus()) return fail(ERANGE);
   return object.map->spec().value_size;

@@ -5,12 +5,9 @@
 
 #include <mutex>
 
-#include "syscall/user_memory.h"
-
 namespace skep {
 namespace {
 
-std::atomic<Process*> the_process{nullptr};
 std::atomic<bool> closes_are_reported{false};
 
 // Held across fork(2), so that the child never meets one that a thread of its parent held.
@@ -22,38 +19,33 @@ std::mutex& opening() {
   return *mutex;
 }
 
-Process* open_default_process() {
-  const std::scoped_lock lock(opening());
-  if (Process* process = the_process.load(std::memory_order_relaxed)) return process;
-  Result<std::shared_ptr<Instance>> instance = Instance::open(Instance::default_directory());
-  if (!instance) return nullptr;
-  install_user_fault_handlers();
-  auto* process = new Process(*std::move(instance));
-  if (closes_are_reported.load()) process->descriptors.trust();
-  the_process.store(process, std::memory_order_release);  // pairs with default_process()
-  return process;
-}
-
 }  // namespace
 
-Process* default_process() {
-  if (Process* process = the_process.load(std::memory_order_acquire)) [[likely]]
-    return process;
-  return open_default_process();
+constinit std::atomic<Process*> the_default_process{nullptr};
+
+Process* open_default_process() {
+  const std::scoped_lock lock(opening());
+  if (Process* process = the_default_process.load(std::memory_order_relaxed)) return process;
+  Result<std::shared_ptr<Instance>> instance = Instance::open(Instance::default_directory());
+  if (!instance) return nullptr;
+  auto* process = new Process(*std::move(instance));
+  if (closes_are_reported.load()) process->descriptors.trust();
+  the_default_process.store(process, std::memory_order_release);  // pairs with default_process()
+  return process;
 }
 
 void skep_trust_descriptors() {
   closes_are_reported.store(true);
   const std::scoped_lock lock(opening());
-  if (Process* process = the_process.load()) process->descriptors.trust();
+  if (Process* process = the_default_process.load()) process->descriptors.trust();
 }
 
 void fd_closing(unsigned first, unsigned last) {
-  if (Process* process = the_process.load(std::memory_order_acquire)) process->descriptors.closing(first, last);
+  if (Process* process = the_default_process.load(std::memory_order_acquire)) process->descriptors.closing(first, last);
 }
 
 void fd_closed(unsigned first, unsigned last) {
-  if (Process* process = the_process.load(std::memory_order_acquire)) process->descriptors.closed(first, last);
+  if (Process* process = the_default_process.load(std::memory_order_acquire)) process->descriptors.closed(first, last);
 }
 
 }  // namespace skep

@@ -4,7 +4,7 @@
 #if defined(__x86_64__)
 
 // Nothing here touches the stack, so that a fault at any instruction can return from the fault label.
-// rdi: to, rsi: from, rdx: size; rax and xmm0 are scratch.
+// rdi: to, rsi: from, rdx: size; rax, rcx, xmm0 and xmm1 are scratch.
 asm(R"(
   .pushsection .text
   .hidden skep_user_copy
@@ -25,6 +25,17 @@ skep_user_copy_begin:
 skep_user_copy:
   cmpq $512, %rdx
   jae 4f
+0:
+  cmpq $32, %rdx
+  jb 1f
+  movups (%rsi), %xmm0
+  movups 16(%rsi), %xmm1
+  movups %xmm0, (%rdi)
+  movups %xmm1, 16(%rdi)
+  addq $32, %rsi
+  addq $32, %rdi
+  subq $32, %rdx
+  jmp 0b
 1:
   cmpq $8, %rdx
   jb 2f

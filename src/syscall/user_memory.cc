@@ -7,17 +7,8 @@
 
 #include <mutex>
 
-#include "syscall/user_copy_x86_64.h"
-
 namespace skep {
 namespace {
-
-constexpr uint64_t kUserEnd = uint64_t{1} << 47;  // beyond: non-canonical, then the kernel's
-constexpr uint64_t kFirstUserByte = 4096;
-
-bool plausible(uint64_t user, size_t size) {
-  return user >= kFirstUserByte && user < kUserEnd && size <= kUserEnd - user;
-}
 
 #if defined(__x86_64__)
 
@@ -40,11 +31,6 @@ void pass_on(int signal, siginfo_t* info, void* context) {
 
 void on_fault(int signal, siginfo_t* info, void* context) {
   if (!recover_user_fault(signal, context)) pass_on(signal, info, context);
-}
-
-int copy(void* to, const void* from, size_t size) {
-  install_user_fault_handlers();
-  return skep_user_copy(to, from, size);
 }
 
 #else
@@ -85,19 +71,8 @@ bool recover_user_fault(int signal, void* ucontext) {
   return true;
 }
 
-bool read_user(void* to, uint64_t user, size_t size) {
-  if (size == 0) return true;
-  return plausible(user, size) && copy(to, reinterpret_cast<const void*>(user), size) == 0;
-}
-
-bool write_user(uint64_t user, const void* from, size_t size) {
-  if (size == 0) return true;
-  return plausible(user, size) && copy(reinterpret_cast<void*>(user), from, size) == 0;
-}
-
 int64_t read_user_string(char* to, uint64_t user, size_t capacity) {
-  if (!plausible(user, 1)) return -1;
-  install_user_fault_handlers();
+  if (!plausible_user_range(user, 1)) return -1;
   const int64_t copied = skep_user_copy_string(to, reinterpret_cast<const char*>(user), capacity);
   return copied > 0 ? copied - 1 : copied;
 }
@@ -108,12 +83,12 @@ void install_user_fault_handlers() {}
 bool recover_user_fault(int, void*) { return false; }
 
 bool read_user(void* to, uint64_t user, size_t size) {
-  return size == 0 || (plausible(user, size) && copy_by_kernel(to, user, size, &process_vm_readv) == 0);
+  return size == 0 || (plausible_user_range(user, size) && copy_by_kernel(to, user, size, &process_vm_readv) == 0);
 }
 
 bool write_user(uint64_t user, const void* from, size_t size) {
-  return size == 0 ||
-         (plausible(user, size) && copy_by_kernel(const_cast<void*>(from), user, size, &process_vm_writev) == 0);
+  return size == 0 || (plausible_user_range(user, size) &&
+                       copy_by_kernel(const_cast<void*>(from), user, size, &process_vm_writev) == 0);
 }
 
 int64_t read_user_string(char* to, uint64_t user, size_t capacity) {

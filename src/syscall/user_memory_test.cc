@@ -17,6 +17,11 @@ namespace {
 
 constexpr size_t kPage = 4096;
 
+class UserMemoryTest : public testing::Test {
+ protected:
+  void SetUp() override { install_user_fault_handlers(); }
+};
+
 uint64_t address_of(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
 
 /// Two pages, of which the second cannot be touched.
@@ -38,7 +43,7 @@ class GuardedPages {
   char* pages_;
 };
 
-TEST(UserMemoryTest, CopiesEverySizeUpToTheLastByte) {
+TEST_F(UserMemoryTest, CopiesEverySizeUpToTheLastByte) {
   const GuardedPages pages;
   for (size_t size = 0; size <= 1100; ++size) {
     std::vector<char> copy(size + 16, 'x');
@@ -51,7 +56,7 @@ TEST(UserMemoryTest, CopiesEverySizeUpToTheLastByte) {
   }
 }
 
-TEST(UserMemoryTest, AFaultAnywhereIsReported) {
+TEST_F(UserMemoryTest, AFaultAnywhereIsReported) {
   const GuardedPages pages;
   std::vector<char> buffer(2 * kPage);
   for (size_t size = 1; size <= 1100; size += 3)
@@ -62,14 +67,14 @@ TEST(UserMemoryTest, AFaultAnywhereIsReported) {
     }
 }
 
-TEST(UserMemoryTest, ReadOnlyMemoryCanBeReadOnly) {
+TEST_F(UserMemoryTest, ReadOnlyMemoryCanBeReadOnly) {
   const GuardedPages pages(PROT_READ);
   char byte = 0;
   EXPECT_TRUE(read_user(&byte, address_of(pages.end() - 1), 1));
   EXPECT_FALSE(write_user(address_of(pages.end() - 1), &byte, 1));
 }
 
-TEST(UserMemoryTest, ImpossibleAddressesAreRefused) {
+TEST_F(UserMemoryTest, ImpossibleAddressesAreRefused) {
   char bytes[16] = {};
   for (const uint64_t address : {uint64_t{0}, uint64_t{1}, uint64_t{4095}, uint64_t{1} << 47, uint64_t{1} << 62,
                                  uint64_t{0xffff888000000000}, UINT64_MAX, UINT64_MAX - 15}) {
@@ -80,7 +85,7 @@ TEST(UserMemoryTest, ImpossibleAddressesAreRefused) {
   EXPECT_FALSE(read_user(bytes, address_of(bytes), SIZE_MAX));
 }
 
-TEST(UserMemoryTest, BytesBeyondTheEndOfAFileAreAFault) {
+TEST_F(UserMemoryTest, BytesBeyondTheEndOfAFileAreAFault) {
   char name[] = "/dev/shm/skep-test-XXXXXX";
   const int fd = ::mkstemp(name);
   ASSERT_GE(fd, 0);
@@ -96,7 +101,7 @@ TEST(UserMemoryTest, BytesBeyondTheEndOfAFileAreAFault) {
   ::close(fd);
 }
 
-TEST(UserMemoryTest, Strings) {
+TEST_F(UserMemoryTest, Strings) {
   const GuardedPages pages;
   std::memcpy(pages.end() - 6, "hello", 6);
   char text[16];
@@ -109,7 +114,7 @@ TEST(UserMemoryTest, Strings) {
   EXPECT_EQ(read_user_string(text, 0, sizeof text), -1);
 }
 
-TEST(UserMemoryTest, ThreadsFaultAtTheSameTime) {
+TEST_F(UserMemoryTest, ThreadsFaultAtTheSameTime) {
   const GuardedPages pages;
   std::vector<std::jthread> threads;
   for (int t = 0; t < 4; ++t)
@@ -123,7 +128,7 @@ TEST(UserMemoryTest, ThreadsFaultAtTheSameTime) {
 }
 
 // The signal mask must be what it was: a second fault in the same thread would kill the process otherwise.
-TEST(UserMemoryTest, FaultsCanRepeat) {
+TEST_F(UserMemoryTest, FaultsCanRepeat) {
   sigset_t before, after;
   ::pthread_sigmask(SIG_SETMASK, nullptr, &before);
   char byte;
