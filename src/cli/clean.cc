@@ -30,7 +30,8 @@ bool lock_out_everybody(const FileDescriptor& machine) {
 /// Removes the instance's own files and the directory, which has to be empty then: what is not skep's stays.
 bool remove_instance(const std::string& directory) {
   std::error_code error;
-  for (const char* part : {"bpf-map", "bpf-prog", "btf", "bpf-link", "holds", "pins", "trace", "bpf-stats", "machine"}) {
+  for (const char* part :
+       {"bpf-map", "bpf-prog", "btf", "bpf-link", "holds", "pins", "trace", "bpf-stats", "machine"}) {
     std::filesystem::remove_all(directory + "/" + part, error);
   }
   return std::filesystem::remove(directory, error);

@@ -39,7 +39,7 @@ int version(Arguments) {
 }
 
 constexpr Command kCommands[] = {
-    {"run", run},   {"ls", list},     {"check", check},    {"clean", clean},
+    {"run", run},   {"ls", list},     {"check", check},     {"clean", clean},
     {"help", help}, {"--help", help}, {"version", version}, {"--version", version},
 };
 

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "cli/command.h"
+#include "cli/linkage.h"
 #include "object/instance.h"
 
 namespace skep::cli {
@@ -65,14 +66,18 @@ int run(Arguments arguments) {
 
   const std::string library = find_library();
   if (library.empty() || library.find_first_of(" :") != std::string::npos) {
-    std::fprintf(stderr, library.empty() ? "skep: %s is not beside this program\n"
-                                         : "skep: %s: its path has a space or a colon, which LD_PRELOAD cannot name\n",
+    std::fprintf(stderr,
+                 library.empty() ? "skep: %s is not beside this program\n"
+                                 : "skep: %s: its path has a space or a colon, which LD_PRELOAD cannot name\n",
                  library.empty() ? kLibrary : library.c_str());
     return kIncomplete;
   }
   preload(library);
   setenv("SKEP_DIR", std::filesystem::absolute(directory).c_str(), 1);
   char** command = arguments.data() + next;
+  if (is_static_program(find_executable(command[0]))) {
+    std::fprintf(stderr, "skep: %s is statically linked: its own bpf(2) is the kernel's\n", command[0]);
+  }
   execvp(command[0], command);
   const int error = errno;
   std::fprintf(stderr, "skep: %s: %s\n", command[0], std::strerror(error));

@@ -82,7 +82,8 @@ void ClientPath::map(std::string_view below, bool directory_wanted) {
 }
 
 bool ClientPath::refused() const {
-  if (error_ == 0) [[likely]] return false;
+  if (error_ == 0) [[likely]]
+    return false;
   errno = error_;
   return true;
 }

@@ -43,7 +43,8 @@ class Closing {
 };
 
 long take_bpf(long command, long attr, long size) {
-  if (!serving() && start() == nullptr) [[unlikely]] return -1;
+  if (!serving() && start() == nullptr) [[unlikely]]
+    return -1;
   return skep_bpf(static_cast<int>(command), reinterpret_cast<bpf_attr*>(attr), static_cast<unsigned>(size));
 }
 

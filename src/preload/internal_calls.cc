@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// skep's own layers are part of this library, but their calls are no program's: the linker turns each reference of theirs
-// to an interposed function into one to its __wrap_ name (--wrap), which is libc's function and nothing else. So the
-// layers see the real files, and closing a descriptor of their own is no news to the descriptor table.
+// skep's own layers are part of this library, but their calls are no program's: the linker turns each reference of
+// theirs to an interposed function into one to its __wrap_ name (--wrap), which is libc's function and nothing else. So
+// the layers see the real files, and closing a descriptor of their own is no news to the descriptor table.
 //
 // A function that is missing here shows as an undefined __wrap_ symbol when the library is linked.
 

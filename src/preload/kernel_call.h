@@ -15,7 +15,8 @@ inline long kernel_call(long number, long a, long b, long c, long d, long e, lon
                    : "=a"(result)
                    : "a"(number), "D"(a), "S"(b), "d"(c), "r"(fourth), "r"(fifth), "r"(sixth)
                    : "rcx", "r11", "memory");
-  if (static_cast<unsigned long>(result) <= -4096UL) [[likely]] return result;
+  if (static_cast<unsigned long>(result) <= -4096UL) [[likely]]
+    return result;
   errno = static_cast<int>(-result);
   return -1;
 }

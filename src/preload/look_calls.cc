@@ -79,8 +79,8 @@ SKEP_TAKES int skep_lxstat(int, const char* name, struct stat* status) noexcept 
 int skep_lxstat(int, const char* name, struct stat* status) noexcept { return lstat(name, status); }
 SKEP_TAKES_SYMBOL_ALSO(__lxstat64, skep_lxstat, __lxstat);
 
-SKEP_TAKES int skep_fxstatat(int, int directory, const char* name, struct stat* status,
-                             int flags) noexcept __asm__("__fxstatat");
+SKEP_TAKES int skep_fxstatat(int, int directory, const char* name, struct stat* status, int flags) noexcept
+    __asm__("__fxstatat");
 int skep_fxstatat(int, int directory, const char* name, struct stat* status, int flags) noexcept {
   return fstatat(directory, name, status, flags);
 }
@@ -128,9 +128,9 @@ SKEP_TAKES int statvfs(const char* name, struct statvfs* status) noexcept {
 SKEP_TAKES_ALSO(statvfs64, statvfs);
 
 // The rest only needs the right path.
-#define SKEP_BY_PATH(call)             \
-  const ClientPath path(name);         \
-  if (path.refused()) return -1;       \
+#define SKEP_BY_PATH(call)       \
+  const ClientPath path(name);   \
+  if (path.refused()) return -1; \
   return call
 
 SKEP_TAKES int access(const char* name, int mode) noexcept { SKEP_BY_PATH(real::access(path.get(), mode)); }

@@ -164,15 +164,15 @@ SKEP_TAKES ssize_t readlinkat(int directory, const char* name, char* buffer, siz
   return read_link(directory, name, buffer, size);
 }
 
-SKEP_TAKES ssize_t skep_readlink_chk(const char* name, char* buffer, size_t size,
-                                     size_t) noexcept __asm__("__readlink_chk");
+SKEP_TAKES ssize_t skep_readlink_chk(const char* name, char* buffer, size_t size, size_t) noexcept
+    __asm__("__readlink_chk");
 ssize_t skep_readlink_chk(const char* name, char* buffer, size_t size, size_t capacity) noexcept {
   if (size > capacity) abort();
   return read_link(AT_FDCWD, name, buffer, size);
 }
 
-SKEP_TAKES ssize_t skep_readlinkat_chk(int directory, const char* name, char* buffer, size_t size,
-                                       size_t) noexcept __asm__("__readlinkat_chk");
+SKEP_TAKES ssize_t skep_readlinkat_chk(int directory, const char* name, char* buffer, size_t size, size_t) noexcept
+    __asm__("__readlinkat_chk");
 ssize_t skep_readlinkat_chk(int directory, const char* name, char* buffer, size_t size, size_t capacity) noexcept {
   if (size > capacity) abort();
   return read_link(directory, name, buffer, size);

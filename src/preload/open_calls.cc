@@ -98,13 +98,13 @@ int flags_of(const char* mode) {
 
 }  // namespace
 
-#define SKEP_MODE_ARGUMENT(mode, flags)       \
-  mode_t mode = 0;                            \
-  if (takes_mode(flags)) {                    \
-    va_list arguments;                        \
-    va_start(arguments, flags);               \
-    mode = va_arg(arguments, mode_t);         \
-    va_end(arguments);                        \
+#define SKEP_MODE_ARGUMENT(mode, flags) \
+  mode_t mode = 0;                      \
+  if (takes_mode(flags)) {              \
+    va_list arguments;                  \
+    va_start(arguments, flags);         \
+    mode = va_arg(arguments, mode_t);   \
+    va_end(arguments);                  \
   }
 
 SKEP_TAKES int open(const char* path, int flags, ...) {

@@ -392,6 +392,39 @@ TEST(Descriptors, AreInheritedByForkAndSpawn) {
   close(map);
 }
 
+TEST(Descriptors, AreToldApartWhileThreadsReuseTheirNumbers) {
+  // Each thread knows what its own maps hold; a stale number would show another thread's.
+  std::atomic<int> wrong{0};
+  {
+    std::vector<std::jthread> threads;
+    for (uint32_t self = 1; self <= 4; ++self) {
+      threads.emplace_back([&wrong, self] {
+        for (uint32_t round = 0; round < 400; ++round) {
+          int map = make_map();
+          const uint32_t value = self << 16 | round;
+          uint32_t found = 0;
+          if (update(map, 0, &value) != 0 || lookup(map, 0, &found) != 0 || found != value) ++wrong;
+          if (round % 3 == 0) {
+            const int other = make_map();
+            if (dup2(map, other) != other || lookup(other, 0, &found) != 0 || found != value) ++wrong;
+            close(map);
+            map = other;
+          }
+          if (round % 50 == 0 && in_child([&] { return lookup(map, 0, &found) == 0 && found == value ? 0 : 1; }) != 0) {
+            ++wrong;
+          }
+          if (round % 2 == 0) {
+            close(map);
+          } else {
+            close_range(static_cast<unsigned>(map), static_cast<unsigned>(map), 0);
+          }
+        }
+      });
+    }
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
 TEST(Syscall, PassesOtherNumbersThrough) {
   EXPECT_EQ(syscall(SYS_getpid), getpid());
   EXPECT_EQ(syscall(SYS_openat, AT_FDCWD, "/nonexistent", O_RDONLY, 0), -1);
@@ -399,8 +432,8 @@ TEST(Syscall, PassesOtherNumbersThrough) {
   EXPECT_EQ(syscall(100000), -1);
   EXPECT_EQ(errno, ENOSYS);
   // Six arguments.
-  void* memory = reinterpret_cast<void*>(
-      syscall(SYS_mmap, nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  void* memory =
+      reinterpret_cast<void*>(syscall(SYS_mmap, nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   ASSERT_NE(memory, MAP_FAILED);
   EXPECT_EQ(syscall(SYS_munmap, memory, 4096), 0);
 }

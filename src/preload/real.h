@@ -30,7 +30,8 @@ class Real {
   template <class... Arguments>
   auto operator()(Arguments... arguments) const {
     Signature* function = function_.load(std::memory_order_relaxed);  // constant once set: nothing to order
-    if (function == nullptr) [[unlikely]] function = resolve();
+    if (function == nullptr) [[unlikely]]
+      function = resolve();
     using Return = decltype(function(arguments...));
     if (function == nullptr) [[unlikely]] {
       errno = ENOSYS;

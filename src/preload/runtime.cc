@@ -59,7 +59,9 @@ Process* start() {
 const Places* find_places() {
   if (const Places* places = known_places.load(std::memory_order_acquire)) return places;
   const int saved_errno = errno;
-  const std::string directory = Instance::default_directory();
+  // Once opened, the instance stays where it is, also if its name was relative and the program has moved.
+  const Process* process = the_process.load(std::memory_order_acquire);
+  const std::string directory = process != nullptr ? process->instance->directory() : Instance::default_directory();
   char buffer[PATH_MAX];
   const Places* places = nullptr;
   // The pins are there as soon as the instance is usable; a bare directory is not an instance yet.
