@@ -48,8 +48,6 @@ Status check_given(const UserSkBuff& given, uint32_t length) {
 
 uint32_t packet_type(const unsigned char* destination) {
   constexpr unsigned char kOwn[6] = {};  // the loopback device's address
-  constexpr unsigned char kEverybody[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-  if (std::memcmp(destination, kEverybody, 6) == 0) return 1;
   if ((destination[0] & 1) != 0) return 2;
   return std::memcmp(destination, kOwn, 6) == 0 ? 0 : 3;
 }
@@ -155,15 +153,14 @@ Answer TestRun::run_xdp() {
   uint32_t linear = std::min(size, kBuffer - kXdpHeadroom - kTail);
   uint32_t metadata = 0;
   if (has_context()) {
-    // There can be no data before the metadata.
-    if (test_.ctx_in != 0 && (given.data_meta != 0 || given.data_end > size || given.data > given.data_end)) {
-      return fail(EINVAL);
-    }
+    // There can be no data before the metadata. A context that is only asked for is one of zeros, as in the kernel:
+    // then all of the packet lies in fragments.
+    if (given.data_meta != 0 || given.data_end > size || given.data > given.data_end) return fail(EINVAL);
     metadata = given.data;
     if (metadata % 4 != 0 || metadata > kXdpHeadroom - XdpContext::kReservedHeadroom) return fail(EINVAL);
-    if (test_.ctx_in != 0) linear = std::min({size, given.data_end, kBuffer - kXdpHeadroom + metadata - kTail});
+    linear = std::min({size, given.data_end, kBuffer - kXdpHeadroom + metadata - kTail});
   }
-  if (linear < kEthernetHeader) return fail(EINVAL);
+  if (size < metadata + kEthernetHeader) return fail(EINVAL);
   if (given.egress_ifindex != 0 || (given.ingress_ifindex == 0 && given.rx_queue_index != 0)) return fail(EINVAL);
   if (given.ingress_ifindex > kLoopback) return fail(ENODEV);
   if (given.rx_queue_index != 0) return fail(EINVAL);
