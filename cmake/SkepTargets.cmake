@@ -26,7 +26,7 @@ if(SKEP_FUZZ)
   target_compile_options(skep_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-# ThreadSanitizer follows one process only: tests that fork or start programs are left out of that build.
+# ThreadSanitizer follows the threads of one process: its build has no tests that fork, start programs or no threads.
 if(SKEP_SANITIZE MATCHES thread)
   set(SKEP_PROCESS_TESTS OFF)
 else()
@@ -36,8 +36,12 @@ endif()
 # skep_test(NAME SOURCE LIBRARIES...): one GoogleTest program, one ctest entry. It counts as skipped when every test in
 # it was. A source that is called *_process_test.cc forks or starts programs.
 function(skep_test name source)
-  if(source MATCHES "_process_test\\.cc$" AND NOT SKEP_PROCESS_TESTS)
-    return()
+  if(NOT SKEP_PROCESS_TESTS)
+    get_filename_component(path ${source} ABSOLUTE)
+    file(STRINGS ${path} threads REGEX "std::j?thread")
+    if(source MATCHES "_process_test\\.cc$" OR NOT threads)
+      return()
+    endif()
   endif()
   add_executable(${name} ${source})
   target_link_libraries(${name} PRIVATE skep_options ${ARGN} GTest::gtest GTest::gtest_main)
