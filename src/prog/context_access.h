@@ -22,7 +22,6 @@ class ContextAccess {
   [[nodiscard]] bool contains(uint64_t address) const { return address - address_ < size_; }
   [[nodiscard]] SkbContext* skb() const { return skb_; }
   [[nodiscard]] XdpContext* xdp() const { return xdp_; }
-  [[nodiscard]] BytesContext* bytes() const { return bytes_; }
 
   /// Which packet bytes the program may access directly: none, readable, or writable too.
   enum class PacketAccess { kNone, kRead, kWrite };

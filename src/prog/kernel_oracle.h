@@ -85,6 +85,37 @@ class KernelProgram {
   std::string log_;
 };
 
+/// An array of one element that programs may only read, frozen: what string arguments of helpers must lie in.
+class KernelMap {
+ public:
+  KernelMap(const void* value, uint32_t value_size) {
+    bpf_attr attr;
+    std::memset(&attr, 0, sizeof attr);
+    attr.map_type = BPF_MAP_TYPE_ARRAY;
+    attr.key_size = 4;
+    attr.value_size = value_size;
+    attr.max_entries = 1;
+    attr.map_flags = BPF_F_RDONLY_PROG;
+    fd_ = static_cast<int>(syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof attr));
+    const uint32_t key = 0;
+    std::memset(&attr, 0, sizeof attr);
+    attr.map_fd = static_cast<uint32_t>(fd_);
+    attr.key = reinterpret_cast<uint64_t>(&key);
+    attr.value = reinterpret_cast<uint64_t>(value);
+    syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &attr, sizeof attr);
+    std::memset(&attr, 0, sizeof attr);
+    attr.map_fd = static_cast<uint32_t>(fd_);
+    syscall(SYS_bpf, BPF_MAP_FREEZE, &attr, sizeof attr);
+  }
+  KernelMap(const KernelMap&) = delete;
+  KernelMap& operator=(const KernelMap&) = delete;
+  ~KernelMap() { close(fd_); }
+  [[nodiscard]] int fd() const { return fd_; }
+
+ private:
+  int fd_ = -1;
+};
+
 /// Why the kernel cannot be asked here; "" when it can.
 inline std::string kernel_refuses() {
   const bpf_insn code[] = {{0xb7, 0, 0, 0, 0}, {0x95, 0, 0, 0, 0}};

@@ -93,9 +93,9 @@ class ProgramTest : public MapTest {
     return outcome;
   }
 
-  /// A packet of `length_` bytes, byte i being i, with 256 bytes before it and 320 behind.
+  /// A packet of `length_` bytes, byte i being i, with 256 zero bytes before it and 320 behind.
   PacketBuffer packet() {
-    buffer_.assign(256 + length_ + 320, std::byte{0xee});
+    buffer_.assign(256 + length_ + 320, std::byte{0});
     for (size_t i = 0; i < length_; ++i) buffer_[256 + i] = static_cast<std::byte>(i);
     std::byte* const data = buffer_.data() + 256;
     return {.buffer = buffer_.data(),

@@ -19,7 +19,6 @@ uint8_t value_rights(const MapBinding& binding) {
 void Regions::reset(const DecodedCode& code, Region stack) {
   stack_ = stack;
   packet_ = {};
-  context_ = {};
   grants_.clear();
   direct_values_.clear();
   for (const DirectValue& direct : code.direct_values) {
@@ -35,7 +34,7 @@ const Region* Regions::find_fixed(uint64_t address, uint64_t size) const {
   for (const Region& direct : direct_values_) {
     if (direct.covers(address, size)) return &direct;
   }
-  return context_.covers(address, size) ? &context_ : nullptr;
+  return nullptr;
 }
 
 void Regions::collect(std::span<const std::span<const uint64_t>> roots) {

@@ -28,9 +28,9 @@ struct Region {
   }
 };
 
-/// Everything that one run may touch, except the fields of a packet program's context.
+/// Everything that one run may touch, except the context.
 ///
-/// Layout: four fixed places (stack, packet, context bytes, the program's direct values) and a list of *grants*: values
+/// Layout: three fixed places (stack, packet, the program's direct values) and a list of *grants*: values
 ///   that lookups found during this run, newest last. The list is searched from its end.
 /// Invariants:
 ///   1. A grant's memory stays mapped until the run's lease ends: it came from Map::find() under that lease.
@@ -48,7 +48,6 @@ class Regions {
   /// The stack grows and shrinks with the calls.
   void set_stack_length(uint64_t length) { stack_.length = length; }
   void set_packet(const Region& packet) { packet_ = packet; }
-  void set_context(const Region& context) { context_ = context; }
 
   /// The region that holds all of [address, address + size), size > 0; null when there is none.
   [[nodiscard]] const Region* find(uint64_t address, uint64_t size) const {
@@ -73,7 +72,6 @@ class Regions {
 
   Region stack_;
   Region packet_;
-  Region context_;
   std::vector<Region> direct_values_;
   std::vector<Region> grants_;
   size_t limit_ = kFirstLimit;

@@ -22,11 +22,6 @@ uint64_t Run::start(const DecodedCode& code, const Lease& lease, const RunContex
   regions_.reset(code, {.start = reinterpret_cast<uint64_t>(stack_.data()),
                         .length = kFrameSize,
                         .rights = Region::kRead | Region::kWrite | Region::kAtomic});
-  if (const BytesContext* bytes = context_.bytes()) {
-    regions_.set_context({.start = reinterpret_cast<uint64_t>(bytes->data),
-                          .length = bytes->size,
-                          .rights = static_cast<uint8_t>(Region::kRead | (bytes->writable ? Region::kWrite : 0))});
-  }
   packet_changed();
   const uint64_t arguments[5] = {context_.address(), 0, 0, 0, 0};
   enter(0, arguments, nullptr);
