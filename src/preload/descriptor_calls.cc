@@ -10,37 +10,15 @@
 
 #include <cerrno>
 
+#include "preload/closing.h"
 #include "preload/export.h"
 #include "preload/kernel_call.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
-#include "syscall/process.h"
 
 using namespace skep::preload;
 
 namespace {
-
-/// Tells the descriptor table that the numbers first..last are closed while this lives. errno is that of the call.
-class Closing {
- public:
-  Closing(unsigned first, unsigned last) : first_(first), last_(last), told_(serving()) {
-    if (told_) skep::fd_closing(first_, last_);
-  }
-  explicit Closing(int fd) : Closing(static_cast<unsigned>(fd), static_cast<unsigned>(fd)) {}
-  Closing(const Closing&) = delete;
-  Closing& operator=(const Closing&) = delete;
-  ~Closing() {
-    if (!told_) return;
-    const int saved_errno = errno;
-    skep::fd_closed(first_, last_);
-    errno = saved_errno;
-  }
-
- private:
-  unsigned first_;
-  unsigned last_;
-  bool told_;
-};
 
 long take_bpf(long command, long attr, long size) {
   if (!serving() && start() == nullptr) [[unlikely]]

@@ -12,11 +12,11 @@
 #include <cstring>
 
 #include "preload/client_path.h"
+#include "preload/closing.h"
 #include "preload/export.h"
 #include "preload/proc_path.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
-#include "syscall/process.h"
 
 using namespace skep::preload;
 
@@ -152,19 +152,13 @@ SKEP_TAKES FILE* fopen64(const char* name, const char* mode) { return fopen(name
 
 SKEP_TAKES FILE* freopen(const char* name, const char* mode, FILE* stream) {
   const ClientPath path(name);
-  if (path.mapped()) {
-    if (const int error = refusal(path, flags_of(mode))) {
-      fclose(stream);
-      errno = error;
-      return nullptr;
-    }
-  }
   const int fd = serving() ? fileno(stream) : -1;
-  if (fd < 0) return real::freopen(path.get(), mode, stream);
-  skep::fd_closing(static_cast<unsigned>(fd), static_cast<unsigned>(fd));
-  FILE* result = real::freopen(path.get(), mode, stream);
-  skep::fd_closed(static_cast<unsigned>(fd), static_cast<unsigned>(fd));
-  return result;
+  const Closing closing(fd);
+  const int error = path.mapped() ? refusal(path, flags_of(mode)) : 0;
+  if (error == 0) return real::freopen(path.get(), mode, stream);
+  real::fclose(stream);
+  errno = error;
+  return nullptr;
 }
 SKEP_TAKES_ALSO(freopen64, freopen);
 

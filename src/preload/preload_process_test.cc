@@ -232,6 +232,21 @@ TEST_F(Pins, CanBeLinkedMovedAndRemoved) {
   EXPECT_EQ(error_of(link(path("map").c_str(), "/dev/shm/outside")), EXDEV);
 }
 
+TEST_F(Pins, AreMadeAndFoundByRelativeNames) {
+  EXPECT_EQ(in_child([this] { return chdir(kDirectory) == 0 && pin(map_, "relative") == 0 ? 0 : errno; }), 0);
+  EXPECT_EQ(in_child([] { return chdir(kDirectory) == 0 && get("relative") >= 0 ? 0 : errno; }), 0);
+  EXPECT_EQ(in_child([this] { return chdir("/dev/shm") == 0 && pin(map_, "relative") == -1 ? errno : 0; }), EPERM);
+  const int directory = open(kDirectory, O_RDONLY | O_DIRECTORY);
+  bpf_attr attr = {};
+  attr.pathname = reinterpret_cast<uint64_t>("relative");
+  attr.file_flags = BPF_F_PATH_FD;
+  attr.path_fd = directory;
+  const long fd = bpf(BPF_OBJ_GET, attr);
+  EXPECT_GE(fd, 0);
+  close(static_cast<int>(fd));
+  close(directory);
+}
+
 TEST_F(Pins, ResolveToTheirOwnNames) {
   ASSERT_EQ(symlink("map", path("link").c_str()), 0);
   char* resolved = realpath(path("link").c_str(), nullptr);
