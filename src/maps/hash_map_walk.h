@@ -221,7 +221,7 @@ Result<uint64_t> HashMap<kKeySize, kPerCpu>::for_each(const Lease& lease,
       tag = probe(current.data()).tag;
       ++visited;
       void* value = kPerCpu ? table_.elements().part(element, lease.cpu()) : table_.elements().value(element);
-      if (visit(table_.elements().key(element), value) == Visit::kStop) return visited;
+      if (visit(current.data(), value) == Visit::kStop) return visited;  // a key that stays what it is
     }
   }
   return visited;
