@@ -209,6 +209,18 @@ def shell_for(options):
     return ["setpriv", f"--reuid={options.user}", f"--regid={options.user}", "--clear-groups", "--", *run]
 
 
+def copy_for_another_user(options, place):
+    """skep, its library and the test programs, where any user may execute them: a checkout may be below /root."""
+    os.chmod(place, 0o755)
+    prefix = os.path.dirname(os.path.dirname(os.path.abspath(options.skep)))
+    for part in ("bin/skep", "lib/libskep-preload.so"):
+        os.makedirs(os.path.dirname(f"{place}/{part}"), exist_ok=True)
+        shutil.copy(f"{prefix}/{part}", f"{place}/{part}")
+    if options.programs:
+        shutil.copytree(options.programs, f"{place}/programs", ignore=shutil.ignore_patterns("CMakeFiles"))
+    options.skep, options.programs = f"{place}/bin/skep", f"{place}/programs"
+
+
 def attempt(case, options):
     """Runs a case in a scratch directory of its own; returns what went wrong, or nothing."""
     scratch = tempfile.mkdtemp(prefix="skep-case-", dir="/dev/shm")
@@ -247,25 +259,8 @@ def attempt_on_kernel(case, options):
     return problem or None
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--side", choices=["skep", "kernel"], default="skep")
-    parser.add_argument("--skep", help="the skep program")
-    parser.add_argument("--user", type=int, help="run under skep as this user id (needs root)")
-    parser.add_argument("--programs", default="", help="directory of the test programs and BPF objects")
-    parser.add_argument("--record", action="store_true", help="print what the commands say instead of comparing it")
-    parser.add_argument("--case", help="only cases whose name contains this")
-    parser.add_argument("transcripts", nargs="+")
-    options = parser.parse_args()
-
+def run_all(options):
     sides = {options.side, "root" if options.user is None and os.geteuid() == 0 else "user"}
-    if options.side == "kernel" and (reason := kernel_refuses()):
-        print(f"SKIPPED: the kernel: {reason}")
-        return SKIPPED
-    if options.user is not None and os.geteuid() != 0:
-        print("SKIPPED: only root can become another user")
-        return SKIPPED
-
     ran, failed = 0, 0
     for case in (case for path in options.transcripts for case in parse(path)):
         if not case.only <= sides or (options.case and options.case not in case.name):
@@ -278,6 +273,30 @@ def main():
             print(re.sub("^", "        ", problem, flags=re.MULTILINE), flush=True)
     print(f"{ran} cases, {failed} failed")
     return 1 if failed or not ran else 0
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--side", choices=["skep", "kernel"], default="skep")
+    parser.add_argument("--skep", help="the skep program")
+    parser.add_argument("--user", type=int, help="run under skep as this user id (needs root)")
+    parser.add_argument("--programs", default="", help="directory of the test programs and BPF objects")
+    parser.add_argument("--record", action="store_true", help="print what the commands say instead of comparing it")
+    parser.add_argument("--case", help="only cases whose name contains this")
+    parser.add_argument("transcripts", nargs="+")
+    options = parser.parse_args()
+
+    if options.side == "kernel" and (reason := kernel_refuses()):
+        print(f"SKIPPED: the kernel: {reason}")
+        return SKIPPED
+    if options.user is None:
+        return run_all(options)
+    if os.geteuid() != 0:
+        print("SKIPPED: only root can become another user")
+        return SKIPPED
+    with tempfile.TemporaryDirectory(prefix="skep-cases-") as place:
+        copy_for_another_user(options, place)
+        return run_all(options)
 
 
 if __name__ == "__main__":
