@@ -25,11 +25,10 @@ Status check_hash_spec(const MapSpec& spec, bool per_cpu) {
   if ((spec.flags & ~kFlags) != 0) return fail(EINVAL);
   if ((spec.flags & BPF_F_RDONLY) && (spec.flags & BPF_F_WRONLY)) return fail(EINVAL);
   if ((spec.flags & BPF_F_RDONLY_PROG) && (spec.flags & BPF_F_WRONLY_PROG)) return fail(EINVAL);
-  if (per_cpu && (spec.flags & BPF_F_NUMA_NODE)) return fail(EINVAL);
+  if (per_cpu && (spec.flags & BPF_F_NUMA_NODE) && spec.numa_node != UINT32_MAX) return fail(EINVAL);
   if (spec.max_entries == 0 || spec.key_size == 0 || spec.value_size == 0) return fail(EINVAL);
   if (uint64_t{spec.key_size} + spec.value_size >= kLargestElement) return fail(E2BIG);
   if (per_cpu && round_up(spec.value_size, 8) > kLargestPart) return fail(E2BIG);
-  if (spec.max_entries > HashLayout::kMaxBuckets) return fail(E2BIG);
   const ValueFields& fields = spec.fields;
   if (per_cpu) {
     if (fields.any()) return fail(EOPNOTSUPP);
@@ -42,6 +41,7 @@ Status check_hash_spec(const MapSpec& spec, bool per_cpu) {
 }
 
 Result<MapLayout> lay_out_hash(const MapSpec& spec, const MachineShape& shape, bool per_cpu) {
+  if (spec.max_entries > HashLayout::kMaxBuckets) return fail(E2BIG);
   const auto hash = HashLayout::of(spec, shape, per_cpu);
   if (!hash) return std::unexpected(hash.error());
   MapLayout layout;

@@ -10,7 +10,7 @@
 namespace skep {
 namespace {
 
-constexpr uint32_t kFlags = BPF_F_RDONLY | BPF_F_WRONLY | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
+constexpr uint32_t kFlags = BPF_F_NUMA_NODE | BPF_F_RDONLY | BPF_F_WRONLY | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
 
 uint32_t room_of(const MapSpec& spec) { return static_cast<uint32_t>(round_up(spec.value_size, 8)); }
 
@@ -32,6 +32,7 @@ Status check(const MapSpec& spec, const MachineShape&) {
   if (spec.max_entries == 0 || spec.key_size != 4 || spec.value_size == 0 || (spec.flags & ~kFlags) != 0) {
     return fail(EINVAL);
   }
+  if ((spec.flags & BPF_F_NUMA_NODE) != 0 && spec.numa_node != UINT32_MAX) return fail(EINVAL);
   if (round_up(spec.value_size, 8) > PerCpuArrayMap::kLargestPart) return fail(E2BIG);
   if (spec.fields.any()) return fail(EOPNOTSUPP);
   return {};

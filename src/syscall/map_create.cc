@@ -95,9 +95,9 @@ Answer map_create(Caller& caller) {
   creation.spec = spec_of(attr);
   const MapKind* kind = find_map_kind(attr.map_type);
   if (kind == nullptr) return fail(EINVAL);
-  if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail_as_token(attr.map_token_fd);
   const MachineShape shape = caller.machine().shape();
   if (const Status status = kind->check(creation.spec, shape); !status) return std::unexpected(status.error());
+  if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail_as_token(attr.map_token_fd);
   if (attr.map_ifindex != 0) {
     const bool offloadable = attr.map_type == BPF_MAP_TYPE_HASH || attr.map_type == BPF_MAP_TYPE_ARRAY;
     return fail(offloadable ? EOPNOTSUPP : EINVAL);

@@ -91,6 +91,7 @@ Operation Generator::create() {
   if (one_in(25)) map.flags = static_cast<uint32_t>(random_()) & 0x3ff;
   if (one_in(25)) map.key_size = pick<uint32_t>({0, 513, 4096});
   if (one_in(25)) map.value_size = pick<uint32_t>({0, 32768, 32769, 40000, 4u << 20, 0xfffffff9, 0xffffffff});
+  if (map.value_size == 4u << 20) map.max_entries = std::min(map.max_entries, 2u);
   if (one_in(25)) map.max_entries = map.is_array() ? 0 : pick<uint32_t>({0, 0x80000001, 0xffffffff});
   // A lock or plain struct as the value's BTF. The per-CPU kinds refuse the lock.
   const bool locked = one_in(5);
