@@ -4,7 +4,8 @@
 #if defined(__x86_64__)
 
 // Nothing here touches the stack, so that a fault at any instruction can return from the fault label.
-// rdi: to, rsi: from, rdx: size; rax, rcx, xmm0 and xmm1 are scratch.
+// rdi: to, rsi: from, rdx: size; rax, rcx, r8 and r9 are scratch. No wider moves: a client has
+// just written its attr word by word, and a load that spans two stores waits for both.
 asm(R"(
   .pushsection .text
   .hidden skep_user_copy
@@ -28,10 +29,14 @@ skep_user_copy:
 0:
   cmpq $32, %rdx
   jb 1f
-  movups (%rsi), %xmm0
-  movups 16(%rsi), %xmm1
-  movups %xmm0, (%rdi)
-  movups %xmm1, 16(%rdi)
+  movq (%rsi), %rax
+  movq 8(%rsi), %rcx
+  movq 16(%rsi), %r8
+  movq 24(%rsi), %r9
+  movq %rax, (%rdi)
+  movq %rcx, 8(%rdi)
+  movq %r8, 16(%rdi)
+  movq %r9, 24(%rdi)
   addq $32, %rsi
   addq $32, %rdi
   subq $32, %rdx
