@@ -19,12 +19,4 @@ void VerifierLog::print(const char* format, ...) {
   va_end(arguments);
 }
 
-void VerifierLog::print_summary(const char* format, ...) {
-  if (level_ == 0) return;
-  va_list arguments;
-  va_start(arguments, format);
-  append(format, arguments);
-  va_end(arguments);
-}
-
 }  // namespace skep

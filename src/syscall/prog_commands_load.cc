@@ -47,7 +47,7 @@ class Loader {
     log_ = VerifierLog(buffer_.level);
     Status status = check_program();
     if (status) {
-      log_.print_summary("checked %zu insns; what they access is checked while they run\n", image_.instructions.size());
+      log_.print("checked %zu insns; what they access is checked while they run\n", image_.instructions.size());
     }
     // What becomes of the log goes before what became of the program.
     if (Status logged = buffer_.finish(log_); !logged) status = logged;
