@@ -14,6 +14,7 @@ endif()
 add_library(skep_options INTERFACE)
 target_compile_options(skep_options INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow $<$<COMPILE_LANGUAGE:CXX>:-Wconversion -Wnon-virtual-dtor>
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wno-sign-conversion>  # -Wconversion of g++ has none of it either
   $<$<BOOL:${SKEP_WERROR}>:-Werror>)
 target_include_directories(skep_options INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
 target_link_libraries(skep_options INTERFACE Threads::Threads)
