@@ -139,7 +139,8 @@ Result<uint32_t> ElementPool::steal(const Actor& actor) {
     unlock(own.lock);
     if (element != 0) return element;
     if (!refilled && refilled.error() != Errno{E2BIG}) return std::unexpected(refilled.error());
-    if (pool_.moves.load(std::memory_order_acquire) == moves && !repair_.repair_all(actor)) break;
+    const bool moved = pool_.moves.load(std::memory_order_acquire) != moves && round + 1 < kRounds;
+    if (!moved && !repair_.repair_all(actor)) break;
   }
   return fail(E2BIG);
 }

@@ -133,29 +133,31 @@ Status HashMap<kKeySize, kPerCpu>::lookup(const void* key, void* value, uint64_t
 /// A copy that no program, which holds the value's lock while it writes, has a part in.
 template <uint32_t kKeySize, bool kPerCpu>
 Status HashMap<kKeySize, kPerCpu>::lookup_locked(const void* key, void* value) const {
-  const OptionalReaderSection section(machine_, growing_);
   const Probe at = probe(key);
-  const auto copy = [&](void* to) {
-    return read_element(at, key, [&](uint64_t word, uint32_t found) { copy_value(word, found, to); });
-  };
+  if (segments_.control.writable()) {
+    const Lease lease(machine_);
+    const Hold hold(table_, lease, at.bucket);
+    if (hold.error() != 0) return fail(hold.error());
+    const uint32_t element = search(hold.head(), at.tag, key);
+    if (element == 0) return fail(ENOENT);
+    std::atomic<uint32_t>& lock = ValueLock::of(table_.elements().value(element), spec().fields);
+    if (const auto taken = ValueLock::acquire(machine_, lock); !taken) return std::unexpected(taken.error());
+    copy_value(0, element, value);
+    ValueLock::release(lock);
+    return {};
+  }
+  // A read-only window cannot take the lock: two equal copies with the lock word unchanged are one undisturbed value.
+  const OptionalReaderSection section(machine_, growing_);
   Scratch again(value_size_);
   for (;;) {
     const uint32_t element = read_element(at, key, [](uint64_t, uint32_t) {});
     if (element == 0) return fail(ENOENT);
-    std::atomic<uint32_t>& lock = ValueLock::of(table_.elements().value(element), spec().fields);
-    if (segments_.control.writable()) {
-      const Lease lease(machine_);
-      const auto taken = ValueLock::acquire(machine_, lock);
-      if (!taken) return std::unexpected(taken.error());
-      if (*taken == ValueLock::Taken::kFromDead) table_.settle(lease, element);
-      const bool same = copy(value) == element;
-      ValueLock::release(lock);
-      if (same) return {};
-      continue;
-    }
-    // A read-only window cannot take the lock: two equal copies with the lock word unchanged are one undisturbed value.
+    const std::atomic<uint32_t>& lock = ValueLock::of(table_.elements().value(element), spec().fields);
     const uint32_t word = ValueLock::wait_until_free(machine_, lock);
-    const bool same = copy(value) == element && copy(again.data()) == element;
+    const auto copy = [&](void* to) {
+      return read_element(at, key, [&](uint64_t seen, uint32_t found) { copy_value(seen, found, to); }) == element;
+    };
+    const bool same = copy(value) && copy(again.data());
     std::atomic_thread_fence(std::memory_order_acquire);
     if (same && lock.load(std::memory_order_relaxed) == word && std::memcmp(value, again.data(), value_size_) == 0) {
       return {};

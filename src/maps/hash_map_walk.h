@@ -73,19 +73,65 @@ struct HashMap<kKeySize, kPerCpu>::Run {
   int error = 0;
 };
 
-/// Copies the elements of one virtual bucket: to be validated, unless the chain is held.
+/// Copies the elements whose tag, masked, is `tag`: to be validated, unless the chain is held. A virtual bucket has the
+/// low bits of its tags in common; mask 0 means the whole chain.
 template <uint32_t kKeySize, bool kPerCpu>
-void HashMap<kKeySize, kPerCpu>::copy_virtual_bucket(const Bucket& head, uint64_t word, uint8_t sub,
-                                                     Stage& stage) const {
-  const auto mask = static_cast<uint8_t>((1U << table_.layout().virtual_shift) - 1);
+void HashMap<kKeySize, kPerCpu>::copy_matching(const Bucket& head, uint64_t word, uint8_t tag, uint8_t mask,
+                                               Stage& stage) const {
   for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket)) {
-    for (uint32_t hits = bucket->match(sub, mask); hits != 0; hits &= hits - 1) {
+    for (uint32_t hits = bucket->match(tag, mask); hits != 0; hits &= hits - 1) {
       const uint32_t element = bucket->slots[std::countr_zero(hits)].load(std::memory_order_acquire);
       if (!Bucket::is_element(element)) continue;
       stage.add_room();
       copy_from_shared(stage.key(), table_.elements().key(element), key_size());
       copy_value(word, element, stage.value());
       stage.advance();
+    }
+  }
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+void HashMap<kKeySize, kPerCpu>::erase_matching(Hold& hold, uint8_t tag, uint8_t mask, uint32_t count) {
+  while (count > 0) {
+    Place place;
+    for (Bucket* bucket = &hold.head(); bucket != nullptr && place.element == 0; bucket = table_.next(*bucket)) {
+      for (uint32_t hits = bucket->match(tag, mask); hits != 0 && place.element == 0; hits &= hits - 1) {
+        const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
+        const uint32_t element = bucket->slots[slot].load(std::memory_order_relaxed);
+        if (Bucket::is_element(element)) place = {.bucket = bucket, .slot = slot, .element = element};
+      }
+    }
+    table_.erase(hold, place);
+    --count;
+  }
+}
+
+/// Goes through the virtual buckets of a run: `copy(tag, mask, before)` copies elements to the stage, which holds
+/// `before`, and `accept(tag, mask, count)` follows when they fit.
+template <uint32_t kKeySize, bool kPerCpu>
+template <class Copy, class Accept>
+void HashMap<kKeySize, kPerCpu>::run_bucket(Run& run, const Copy& copy, const Accept& accept) const {
+  const auto sub_mask = static_cast<uint8_t>(run.subs - 1);
+  const auto attempt = [&](uint8_t tag, uint8_t mask) {
+    const uint32_t before = run.stage.count();
+    copy(tag, mask, before);
+    const uint32_t copied = run.stage.count() - before;
+    if (copied > run.left) {
+      run.stage.truncate(before);
+      return false;
+    }
+    run.left -= copied;
+    accept(tag, mask, copied);
+    return true;
+  };
+  if (run.sub == 0 && attempt(0, 0)) {  // all of them fit
+    run.sub = run.subs;
+    return;
+  }
+  for (; run.sub < run.subs; ++run.sub) {
+    if (!attempt(static_cast<uint8_t>(run.sub), sub_mask)) {
+      run.too_large = true;
+      return;
     }
   }
 }
@@ -143,61 +189,28 @@ BatchResult HashMap<kKeySize, kPerCpu>::lookup_batch(const void* in_cursor, void
   const OptionalReaderSection section(machine_, growing_);
   return walk_batch(in_cursor, out_cursor, capacity, flags, sink, [this](Run& run) {
     const Bucket& head = buckets_[run.bucket];
-    for (; run.sub < run.subs; ++run.sub) {
-      const uint32_t before = run.stage.count();
+    const auto copy = [&](uint8_t tag, uint8_t mask, uint32_t before) {
       read_chain(head, [&](uint64_t word) {
         run.stage.truncate(before);
-        copy_virtual_bucket(head, word, static_cast<uint8_t>(run.sub), run.stage);
+        copy_matching(head, word, tag, mask, run.stage);
         return 0U;
       });
-      const uint32_t copied = run.stage.count() - before;
-      if (copied > run.left) {
-        run.stage.truncate(before);
-        run.too_large = true;
-        return;
-      }
-      run.left -= copied;
-    }
+    };
+    run_bucket(run, copy, [](uint8_t, uint8_t, uint32_t) {});
   });
 }
 
 template <uint32_t kKeySize, bool kPerCpu>
 BatchResult HashMap<kKeySize, kPerCpu>::take_batch(const Lease& lease, const void* in_cursor, void* out_cursor,
                                                    uint32_t capacity, uint64_t flags, BatchSink& sink) {
-  const auto mask = static_cast<uint8_t>((1U << table_.layout().virtual_shift) - 1);
   return walk_batch(in_cursor, out_cursor, capacity, flags, sink, [&](Run& run) {
     Hold hold(table_, lease, run.bucket);
     run.error = hold.error();
     if (run.error != 0) return;
-    for (; run.sub < run.subs; ++run.sub) {
-      const uint32_t before = run.stage.count();
-      copy_virtual_bucket(hold.head(), 0, static_cast<uint8_t>(run.sub), run.stage);
-      const uint32_t copied = run.stage.count() - before;
-      if (copied > run.left) {
-        run.stage.truncate(before);
-        run.too_large = true;
-        return;
-      }
-      run.left -= copied;
-      for (uint32_t removed = 0; removed < copied;) {
-        for (Bucket* bucket = &hold.head(); bucket != nullptr && removed < copied;) {
-          const uint32_t hits = bucket->match(static_cast<uint8_t>(run.sub), mask);
-          Place place;
-          for (uint32_t rest = hits; rest != 0 && place.element == 0; rest &= rest - 1) {
-            const auto slot = static_cast<uint32_t>(std::countr_zero(rest));
-            const uint32_t element = bucket->slots[slot].load(std::memory_order_relaxed);
-            if (Bucket::is_element(element)) place = {.bucket = bucket, .slot = slot, .element = element};
-          }
-          if (place.element == 0) {
-            bucket = table_.next(*bucket);
-            continue;
-          }
-          table_.erase(hold, place);
-          ++removed;
-          bucket = &hold.head();  // the chain may have lost a bucket
-        }
-      }
-    }
+    const auto copy = [&](uint8_t tag, uint8_t mask, uint32_t) {
+      copy_matching(hold.head(), 0, tag, mask, run.stage);
+    };
+    run_bucket(run, copy, [&](uint8_t tag, uint8_t mask, uint32_t count) { erase_matching(hold, tag, mask, count); });
   });
 }
 
