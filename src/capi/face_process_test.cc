@@ -2,6 +2,7 @@
 // Handles and processes: fork, another process, and death.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ class FaceProcessTest : public testing::InstanceTest {
   static pid_t spawn(const Body& body) {
     const pid_t child = fork();
     if (child == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that fails half-way leaves nobody behind
       body();
       _exit(HasFailure() ? 1 : 0);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Processes that share arrays and are killed: at every step of a write, and at random moments.
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <chrono>
@@ -34,6 +35,7 @@ class ArrayProcessTest : public testing::MapTest {
   static pid_t spawn(const Body& body) {
     const pid_t child = fork();
     if (child == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that fails half-way leaves nobody behind
       body();
       _exit(::testing::Test::HasFailure() ? 1 : 0);
     }
