@@ -58,7 +58,7 @@ class Program {
 class TraceSink {
  public:
   /// One complete line without its newline, in the format of the kernel's trace pipe:
-  /// "           <comm>-<tid>     [<cpu>] ..... <seconds>.<micros>: bpf_trace_printk: <text>".
+  /// "<comm, 16 wide>-<thread> [<cpu>] ..... <seconds>.<micros>: bpf_trace_printk: <text>".
   virtual void line(std::string_view text) = 0;
 
  protected:
@@ -85,8 +85,9 @@ struct RunEnvironment {
 ///   EFAULT     an access outside its memory, or of the wrong size, alignment or direction
 ///   ELOOP      more instructions than the limit
 ///   EOVERFLOW  calls nested deeper than 8 frames (the kernel's bound)
-///   EDEADLK    a second spin lock while one is held, one that is never released, or one whose holder does not let go
-///   EINVAL     an argument that is no such thing (a map, a function), a helper called where it may not be
+///   EDEADLK    a helper or a second lock under a spin lock, or one that is never released
+///   ETIMEDOUT  a spin lock whose living holder does not let go
+///   EINVAL     an argument that is no such thing (a map, a function, a lock), a context of another program type
 ///
 /// A Runner belongs to one thread at a time. Its size is about 12 KiB: keep it.
 class Runner {
