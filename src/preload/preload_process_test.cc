@@ -457,10 +457,13 @@ TEST(Limits, OfLockedMemoryCanAlwaysBeRaised) {
   EXPECT_EQ(in_child([] {
               rlimit limits = {4096, 4096};
               if (setrlimit(RLIMIT_MEMLOCK, &limits) != 0) return 1;
-              if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0) return 2;
+              const bool was_root = geteuid() == 0;
+              if (was_root && setresuid(65534, 65534, 65534) != 0) return 2;
               limits = {RLIM_INFINITY, RLIM_INFINITY};
               if (setrlimit(RLIMIT_MEMLOCK, &limits) != 0) return 3;
-              if (prlimit(0, RLIMIT_MEMLOCK, &limits, nullptr) != 0) return 4;
+              rlimit old = {};
+              if (prlimit(0, RLIMIT_MEMLOCK, &limits, &old) != 0 || old.rlim_max != 4096) return 4;
+              if (was_root && prlimit(1, RLIMIT_MEMLOCK, &limits, nullptr) == 0) return 6;
               limits = {RLIM_INFINITY, RLIM_INFINITY};
               rlimit files = {};
               getrlimit(RLIMIT_NOFILE, &files);

@@ -17,21 +17,22 @@ using namespace skep::preload;
 namespace {
 
 /// skep locks no memory: a loader that may not raise the limit for BPF has nothing to worry about.
-int forgive(int result, int resource) {
-  return result != 0 && errno == EPERM && resource == RLIMIT_MEMLOCK ? 0 : result;
-}
+bool is_needless(int resource) { return errno == EPERM && resource == RLIMIT_MEMLOCK; }
 
 }  // namespace
 
 SKEP_TAKES int setrlimit(__rlimit_resource_t resource, const struct rlimit* limits) noexcept {
-  return forgive(real::setrlimit(static_cast<int>(resource), limits), static_cast<int>(resource));
+  const int result = real::setrlimit(static_cast<int>(resource), limits);
+  return result != 0 && is_needless(static_cast<int>(resource)) ? 0 : result;
 }
 SKEP_TAKES_ALSO(setrlimit64, setrlimit);
 
 SKEP_TAKES int prlimit(pid_t process, __rlimit_resource resource, const struct rlimit* limits,
                        struct rlimit* old) noexcept {
   const int result = real::prlimit(process, static_cast<int>(resource), limits, old);
-  return limits == nullptr ? result : forgive(result, static_cast<int>(resource));
+  const bool own = process == 0 || process == getpid();
+  if (result == 0 || limits == nullptr || !own || !is_needless(static_cast<int>(resource))) return result;
+  return real::prlimit(process, static_cast<int>(resource), nullptr, old);
 }
 SKEP_TAKES_ALSO(prlimit64, prlimit);
 
