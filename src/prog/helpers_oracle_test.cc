@@ -136,7 +136,7 @@ TEST_F(HelpersOracleTest, PrintedStringsAndAddresses) {
   }
   compare_print("%s %d", 0, 5, 0, 200, 3, "fifteen letters");
   for (const char* format : {"%s", "%pks", "%pus", "%pI4", "%pI6"}) compare_print(format, 0);
-  for (const uint64_t c : {0x41, 0x7f, 0x80, 0x141}) compare_print("%c|%5c|%-5c|", c, c, c);
+  for (const uint64_t c : {0x41U, 0x7fU, 0x80U, 0x141U}) compare_print("%c|%5c|%-5c|", c, c, c);
   compare_print("%p", 0);
 }
 
@@ -215,9 +215,8 @@ TEST_F(HelpersOracleTest, ChecksumDifferences) {
               {load_imm64(r1, 0x9e3779b97f4a7c15 * static_cast<uint64_t>(off + 100)), store(kDw, r10, off, r1)});
           code.insert(code.end(), fill.begin(), fill.end());
         }
-        const auto call_it =
-            assemble({mov(r1, from == 0 ? 0 : 1), mov(r1, r10), add(r1, -64), mov(r2, from), mov(r3, r10), add(r3, -32),
-                      mov(r4, to), mov(r5, seed), call(kCsumDiff), exit_()});
+        const auto call_it = assemble({mov(r1, r10), add(r1, -64), mov(r2, from), mov(r3, r10), add(r3, -32),
+                                       mov(r4, to), mov(r5, seed), call(kCsumDiff), exit_()});
         code.insert(code.end(), call_it.begin(), call_it.end());
         compare_packet("csum_diff " + std::to_string(from) + " " + std::to_string(to) + " " + std::to_string(seed),
                        code, BPF_PROG_TYPE_SCHED_CLS);
