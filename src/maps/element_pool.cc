@@ -111,7 +111,8 @@ Result<uint32_t> ElementPool::take(const Actor& actor) {
     element = pop(actor, own);
   }
   unlock(own.lock);
-  if (element != 0) [[likely]] return element;
+  if (element != 0) [[likely]]
+    return element;
   auto stolen = steal(actor);
   if (!stolen && stolen.error() == Errno{E2BIG} && !refilled) return std::unexpected(refilled.error());
   return stolen;
@@ -187,7 +188,8 @@ Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
     }
     mark(*picked, left > 0);
   }
-  // After the fact: a thief that looked into this magazine too early and then finds no chunk sees that it must look again.
+  // After the fact: a thief that looked into this magazine too early and then finds no chunk sees that it must look
+  // again.
   if (count != before) commit(pool_.moves, load(pool_.moves) + 1);
   commit(journal.chunk, 0);
   unlock(pool_.lock);
@@ -323,7 +325,8 @@ void ElementPool::give_back_retired() {
 
 Result<uint32_t> ElementPool::take_spare(const Actor& actor) {
   SlotJournal& journal = journals_[actor.slot];
-  if (const uint32_t spare = load(journal.spare); spare != 0) [[likely]] return spare;
+  if (const uint32_t spare = load(journal.spare); spare != 0) [[likely]]
+    return spare;
   std::optional<Waiter> waiter;
   for (;;) {
     if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return std::unexpected(status.error());

@@ -25,20 +25,22 @@ namespace skep {
 /// magazine of another slot) when one's own and the chunks are empty.
 ///
 /// Invariants
-///   P1 Each element is in exactly one place: a chain, a magazine, a chunk (listed or never used), a journal's spare, the
-///      reserve, or a journal's in_hand / to_free. While a dead process's transfer is unrepaired, the top of the magazine
-///      it locked may also be the next free one of the chunk it names.
+///   P1 Each element is in exactly one place: a chain, a magazine, a chunk (listed or never used), a journal's spare,
+///   the
+///      reserve, or a journal's in_hand / to_free. While a dead process's transfer is unrepaired, the top of the
+///      magazine it locked may also be the next free one of the chunk it names.
 ///   P2 take() fails with E2BIG only when max_entries elements were in chains or in the hands of live writers at one
 ///      moment of the call.
 ///   P3 A chunk without memory has no element in any other place; it got its memory before its first element leaves.
 /// Progress: blocking, bounded by the holders of two leaf locks; a dead holder's is repaired by whoever waits.
 /// Reclamation: where memory comes and goes (BPF_F_NO_PREALLOC), a chunk whose elements are all back waits for a grace
 ///   period, because readers may still compare a key in it, and is then given back. One such chunk is kept.
-/// Locks: a magazine, then the pool; a thief holds the magazine it takes from and nothing else. Taken with a bucket held.
-/// Limits and errno: E2BIG (full), ENOMEM (no memory for a chunk), ETIMEDOUT (a live holder does not move).
+/// Locks: a magazine, then the pool; a thief holds the magazine it takes from and nothing else. Taken with a bucket
+/// held. Limits and errno: E2BIG (full), ENOMEM (no memory for a chunk), ETIMEDOUT (a live holder does not move).
 class ElementPool {
  public:
-  ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, bool growing, DeadHolderRepair& repair);
+  ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, bool growing,
+              DeadHolderRepair& repair);
   ElementPool(const ElementPool&) = delete;
   ElementPool& operator=(const ElementPool&) = delete;
 

@@ -232,8 +232,8 @@ constexpr uint32_t kHash = BPF_MAP_TYPE_HASH, kPerCpu = BPF_MAP_TYPE_PERCPU_HASH
 INSTANTIATE_TEST_SUITE_P(Shapes, HashThreadsTest,
                          ::testing::Values(HashShape{kHash, 8, 64, 16, 0}, HashShape{kHash, 8, 64, 200, 0},
                                            HashShape{kHash, 4, 16, 1000, kGrow}, HashShape{kHash, 20, 40, 300, 0},
-                                           HashShape{kHash, 8, 4096, 60, kGrow},
-                                           HashShape{kPerCpu, 8, 16, 100, 0}, HashShape{kPerCpu, 16, 24, 64, kGrow}),
+                                           HashShape{kHash, 8, 4096, 60, kGrow}, HashShape{kPerCpu, 8, 16, 100, 0},
+                                           HashShape{kPerCpu, 16, 24, 64, kGrow}),
                          [](const auto& shape) { return name_of(shape.param); });
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every state that a process can die in: the hash maps are compiled into this test with crash points that kill, and each
-// operation is run once for each of its points, in a child.
+// Every state that a process can die in: the hash maps are compiled into this test with crash points that kill, and
+// each operation is run once for each of its points, in a child.
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -116,7 +116,10 @@ std::vector<Scenario> scenarios() {
       {"insert with elements at hand", hash(8, 64), nothing, [](S s) { s.put(7, 1); }, [](S s) { s.put(1, 2); }},
       {"insert that grows a chain", hash(8, 64), chain(11), nothing, [](S s) { s.put(colliding(11), 2); }},
       {"insert that grows a longer chain", hash(8, 64), chain(21), nothing, [](S s) { s.put(colliding(21), 2); }},
-      {"insert that steals", hash(8, 20), fill(6), [](S s) { for (uint64_t i = 6; i < 12; ++i) s.put(i, 1); },
+      {"insert that steals", hash(8, 20), fill(6),
+       [](S s) {
+         for (uint64_t i = 6; i < 12; ++i) s.put(i, 1);
+       },
        [](S s) { s.put(12, 2); }},
       {"insert into a full map", hash(8, 20), fill(20), nothing, [](S s) { s.put(77, 2); }},
       {"replace", hash(8, 64), fill(10), nothing, [](S s) { s.put(3, 2); }},
@@ -126,12 +129,24 @@ std::vector<Scenario> scenarios() {
       {"erase", hash(8, 64), fill(10), nothing, [](S s) { s.erase(4); }},
       {"erase the last", hash(8, 64), fill(1), nothing, [](S s) { s.erase(0); }},
       {"erase that moves and drops a bucket", hash(8, 64), chain(12), nothing,
-       [](S s) { s.erase(colliding(0)); s.erase(colliding(1)); }},
+       [](S s) {
+         s.erase(colliding(0));
+         s.erase(colliding(1));
+       }},
       {"erase that moves in a long chain", hash(8, 64), chain(33), nothing, [](S s) { s.erase(colliding(12)); }},
       {"erase a chain's end", hash(8, 64), chain(12), nothing,
-       [](S s) { s.erase(colliding(11)); s.erase(colliding(10)); }},
+       [](S s) {
+         s.erase(colliding(11));
+         s.erase(colliding(10));
+       }},
       {"erase with a full magazine", hash(8, 64), fill(64),
-       [](S s) { for (uint64_t i = 0; i < 28; ++i) s.erase(i); }, [](S s) { s.erase(40); s.erase(41); }},
+       [](S s) {
+         for (uint64_t i = 0; i < 28; ++i) s.erase(i);
+       },
+       [](S s) {
+         s.erase(40);
+         s.erase(41);
+       }},
       {"take", hash(8, 64), fill(10), nothing,
        [](S s) {
          std::string value(8, '\0');
@@ -139,15 +154,21 @@ std::vector<Scenario> scenarios() {
        }},
       {"take all", hash(8, 64), chain(33), nothing, take_all},
       {"take all and fill again", hash(8, 64, BPF_F_NO_PREALLOC), chain(33), nothing,
-       [take_all](S s) { take_all(s); put_colliding(s, 14); }, true},
+       [take_all](S s) {
+         take_all(s);
+         put_colliding(s, 14);
+       },
+       true},
       {"write under the value's lock", locked_hash(), fill(5), nothing, [](S s) { s.put(2, 2, BPF_F_LOCK); }},
       {"modify", hash(40, 64), fill(5), nothing,
-       [](S s) {
-         s.map.modify(s.lease, key_of(2, 8).data(), [](void* v) { fill_value(v, 40, 2, 2); });
-       }},
+       [](S s) { s.map.modify(s.lease, key_of(2, 8).data(), [](void* v) { fill_value(v, 40, 2, 2); }); }},
       {"the first memory of a chunk", hash(70000, 8, BPF_F_NO_PREALLOC), nothing, nothing, [](S s) { s.put(1, 2); }},
       {"chunks retire and return", hash(70000, 14, BPF_F_NO_PREALLOC), fill(14), nothing,
-       [](S s) { for (uint64_t i = 0; i < 12; ++i) s.erase(i); s.put(0, 2); }, true},
+       [](S s) {
+         for (uint64_t i = 0; i < 12; ++i) s.erase(i);
+         s.put(0, 2);
+       },
+       true},
       {"per CPU: insert", hash(16, 64, 0, percpu), nothing, nothing, [](S s) { s.put(1, 2); }},
       {"per CPU: all parts", hash(16, 64, 0, percpu), fill(3), nothing, [](S s) { s.put(1, 2); }},
       {"per CPU: all parts of a large value", hash(5000, 16, 0, percpu), fill(3), nothing, [](S s) { s.put(1, 2); }},

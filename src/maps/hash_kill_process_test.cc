@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,8 +75,8 @@ class HashKillTest : public testing::MapTest, public ::testing::WithParamInterfa
         uint64_t k = 0;
         std::memcpy(&k, static_cast<const char*>(keys) + i * test.GetParam().key_size,
                     std::min(8U, test.GetParam().key_size));
-        test.shared_->torn += !value_is_whole(static_cast<const char*>(values) + i * test.value_bytes_,
-                                              test.whole_bytes(), k);
+        test.shared_->torn +=
+            !value_is_whole(static_cast<const char*>(values) + i * test.value_bytes_, test.whole_bytes(), k);
       }
       return true;
     }
@@ -136,6 +137,7 @@ class HashKillTest : public testing::MapTest, public ::testing::WithParamInterfa
   pid_t start(int worker, uint64_t seed) {
     const pid_t child = fork();
     if (child != 0) return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::mt19937_64 random(seed);
     std::string value(value_bytes_, '\0');
     for (;;) {
@@ -168,7 +170,7 @@ TEST_P(HashKillTest, SurvivesAnyDeath) {
   std::mt19937_64 random(7);
   pid_t workers[kWorkers];
   for (int i = 0; i < kWorkers; ++i) workers[i] = start(i, random());
-  const uint64_t kills = 120 * stress();
+  const uint64_t kills = 60 * stress();
   bool stuck = false;
   for (uint64_t i = 0; i < kills && !stuck; ++i) {
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));

@@ -13,17 +13,17 @@ namespace skep {
 
 /// The changing state of a hash map that belongs to no bucket and no slot; all but `moves` under `lock`.
 struct alignas(64) HashPool {
-  std::atomic<uint32_t> lock;              // slot + 1 of the holder, 0: free
-  std::atomic<uint32_t> moves;             // how often elements moved between magazines and chunks
-  std::atomic<uint32_t> chunk_hint;        // no chunk before this one has a free element
-  std::atomic<uint32_t> absent_hint;       // where to look for a chunk without memory
-  std::atomic<uint32_t> idle_chunk;        // number + 1 of the wholly free chunk that is kept
-  std::atomic<uint32_t> retiring;          // chunks that wait for their grace period
-  std::atomic<uint32_t> overflow_head;     // free overflow bucket
-  std::atomic<uint32_t> overflow_used;     // overflow buckets from here on were never used
-  std::atomic<uint32_t> spares;            // elements in the reserve
-  std::atomic<uint32_t> retire_cursor;     // where to look for the next of them
-  std::atomic<uint32_t> slots_seen;        // slots from here on never wrote this map; only grows
+  std::atomic<uint32_t> lock;           // slot + 1 of the holder, 0: free
+  std::atomic<uint32_t> moves;          // how often elements moved between magazines and chunks
+  std::atomic<uint32_t> chunk_hint;     // no chunk before this one has a free element
+  std::atomic<uint32_t> absent_hint;    // where to look for a chunk without memory
+  std::atomic<uint32_t> idle_chunk;     // number + 1 of the wholly free chunk that is kept
+  std::atomic<uint32_t> retiring;       // chunks that wait for their grace period
+  std::atomic<uint32_t> overflow_head;  // free overflow bucket
+  std::atomic<uint32_t> overflow_used;  // overflow buckets from here on were never used
+  std::atomic<uint32_t> spares;         // elements in the reserve
+  std::atomic<uint32_t> retire_cursor;  // where to look for the next of them
+  std::atomic<uint32_t> slots_seen;     // slots from here on never wrote this map; only grows
   uint32_t unused[5];
 };
 static_assert(sizeof(HashPool) == 64);

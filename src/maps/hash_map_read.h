@@ -50,8 +50,7 @@ inline uint32_t HashMap<kKeySize, kPerCpu>::search(const Bucket& head, uint8_t t
     for (uint32_t hits = bucket->match(tag); hits != 0; hits &= hits - 1) {
       // Acquire pairs with the COMMIT stores of HashTable: the element is whole for whoever sees it.
       const uint32_t element = bucket->slots[std::countr_zero(hits)].load(std::memory_order_acquire);
-      if (Bucket::is_element(element) &&
-          stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
+      if (Bucket::is_element(element) && stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
         return element;
       }
     }
@@ -69,7 +68,8 @@ inline uint32_t HashMap<kKeySize, kPerCpu>::read_chain(const Bucket& head, const
     const uint32_t result = use(before);
     // Pairs with the release fences of HashTable: a byte of a reused element makes the raised version visible.
     std::atomic_thread_fence(std::memory_order_acquire);
-    if (Bucket::same_version(before, head.word.load(std::memory_order_relaxed))) [[likely]] return result;
+    if (Bucket::same_version(before, head.word.load(std::memory_order_relaxed))) [[likely]]
+      return result;
     if (attempt % kReadAttempts != 0) continue;
     if (!segments_.control.writable()) {
       sched_yield();
@@ -124,8 +124,8 @@ Status HashMap<kKeySize, kPerCpu>::lookup(const void* key, void* value, uint64_t
     }
   }
   const OptionalReaderSection section(machine_, growing_);
-  const uint32_t element = read_element(
-      probe(key), key, [&](uint64_t word, uint32_t found) { copy_value(word, found, value); });
+  const uint32_t element =
+      read_element(probe(key), key, [&](uint64_t word, uint32_t found) { copy_value(word, found, value); });
   if (element == 0) return fail(ENOENT);
   return {};
 }
@@ -191,8 +191,8 @@ uint32_t HashMap<kKeySize, kPerCpu>::lookup_many(const void* keys, void* values,
       }
     }
     for (uint32_t i = 0; i < group; ++i) {
-      const uint32_t element = read_element(
-          probes[i], key, [&](uint64_t word, uint32_t hit) { copy_value(word, hit, value); });
+      const uint32_t element =
+          read_element(probes[i], key, [&](uint64_t word, uint32_t hit) { copy_value(word, hit, value); });
       found[begin + i] = element != 0;
       hits += element != 0;
       key += key_size();
@@ -217,8 +217,7 @@ uint32_t HashMap<kKeySize, kPerCpu>::successor(const Bucket& head, int tag, cons
       if (its_tag < tag || (best != 0 && its_tag > best_tag)) continue;
       const std::byte* its_key = elements.key(element);
       if (its_tag == tag && compare_stored_keys(its_key, key, key_size()) <= 0) continue;
-      if (best != 0 && its_tag == best_tag &&
-          compare_stored_keys(its_key, elements.key(best), key_size()) >= 0) {
+      if (best != 0 && its_tag == best_tag && compare_stored_keys(its_key, elements.key(best), key_size()) >= 0) {
         continue;
       }
       best = element;

@@ -65,10 +65,10 @@ class HashMap<kKeySize, kPerCpu>::Stage {
 template <uint32_t kKeySize, bool kPerCpu>
 struct HashMap<kKeySize, kPerCpu>::Run {
   Stage& stage;
-  uint32_t bucket;     // physical
-  uint32_t sub;        // the next virtual bucket in it; all done when it is `subs`
+  uint32_t bucket;  // physical
+  uint32_t sub;     // the next virtual bucket in it; all done when it is `subs`
   uint32_t subs;
-  uint32_t left;       // elements that still fit
+  uint32_t left;           // elements that still fit
   bool too_large = false;  // virtual bucket `sub` does not fit into `left`
   int error = 0;
 };
@@ -207,9 +207,7 @@ BatchResult HashMap<kKeySize, kPerCpu>::take_batch(const Lease& lease, const voi
     Hold hold(table_, lease, run.bucket);
     run.error = hold.error();
     if (run.error != 0) return;
-    const auto copy = [&](uint8_t tag, uint8_t mask, uint32_t) {
-      copy_matching(hold.head(), 0, tag, mask, run.stage);
-    };
+    const auto copy = [&](uint8_t tag, uint8_t mask, uint32_t) { copy_matching(hold.head(), 0, tag, mask, run.stage); };
     run_bucket(run, copy, [&](uint8_t tag, uint8_t mask, uint32_t count) { erase_matching(hold, tag, mask, count); });
   });
 }

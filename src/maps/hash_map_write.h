@@ -19,8 +19,7 @@ inline HashTable::Place HashMap<kKeySize, kPerCpu>::locate(const Hold& hold, uin
     for (uint32_t hits = bucket->match(tag); hits != 0; hits &= hits - 1) {
       const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
       const uint32_t element = bucket->slots[slot].load(std::memory_order_relaxed);
-      if (Bucket::is_element(element) &&
-          stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
+      if (Bucket::is_element(element) && stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
         return {.bucket = bucket, .slot = slot, .element = element};
       }
     }
@@ -30,7 +29,8 @@ inline HashTable::Place HashMap<kKeySize, kPerCpu>::locate(const Hold& hold, uin
 
 template <uint32_t kKeySize, bool kPerCpu>
 Status HashMap<kKeySize, kPerCpu>::check_update_flags(uint64_t flags, bool from_program) const {
-  if (flags <= BPF_EXIST) [[likely]] return {};
+  if (flags <= BPF_EXIST) [[likely]]
+    return {};
   if constexpr (kPerCpu) {
     constexpr uint64_t kCpuFlags = BPF_F_CPU | BPF_F_ALL_CPUS;
     const uint64_t low = flags & 0xffffffff;
@@ -165,8 +165,7 @@ Status HashMap<kKeySize, kPerCpu>::erase(const Lease& lease, const void* key) {
 
 template <uint32_t kKeySize, bool kPerCpu>
 Status HashMap<kKeySize, kPerCpu>::take(const Lease& lease, const void* key, void* value, uint64_t flags) {
-  if (flags != 0 &&
-      (kPerCpu || flags != BPF_F_LOCK || spec().fields.spin_lock == ValueFields::kNone)) {
+  if (flags != 0 && (kPerCpu || flags != BPF_F_LOCK || spec().fields.spin_lock == ValueFields::kNone)) {
     return fail(EINVAL);
   }
   const Probe at = probe(key);

@@ -157,7 +157,8 @@ class HashTable final : public DeadHolderRepair {
   /// Where a reader that saw `word` finds part `cpu` of an element's value: in its place, or, while it is being written
   /// there, in the writer's spare. Validate the word afterwards.
   [[nodiscard]] const std::byte* readable_part(uint64_t word, uint32_t element, uint32_t cpu) const {
-    if (word & Bucket::kInPlace) [[unlikely]] return staged_part(word, element, cpu);
+    if (word & Bucket::kInPlace) [[unlikely]]
+      return staged_part(word, element, cpu);
     return elements_.part(element, cpu);
   }
 

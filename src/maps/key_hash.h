@@ -12,8 +12,8 @@ namespace skep {
 
 /// The keyed hash of the hash maps: 64 bits from a key of a fixed size and the map's 256-bit secret.
 ///
-/// A map that strangers can choose keys for (addresses, ports, names) must not let them choose a chain: without the seed
-/// nobody can. Two functions, chosen when the map is created and recorded in it:
+/// A map that strangers can choose keys for (addresses, ports, names) must not let them choose a chain: without the
+/// seed nobody can. Two functions, chosen when the map is created and recorded in it:
 /// - kAes: two AES rounds for each 16-byte block and three to finish, keyed by the seed. About 3 ns; the S-box makes
 ///   every output bit depend on every input bit and on the key in a nonlinear way, which multiplicative and CRC
 ///   hashes, fast as they are, do not. Not a MAC: nobody sees its output, an attacker has timing at most.

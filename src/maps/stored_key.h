@@ -55,7 +55,8 @@ inline void store_key(std::byte* stored, const void* key, uint32_t key_size) {
   }
 }
 
-/// A total order of keys: negative, 0 or positive as `stored` comes before, is, or comes after `other`, a stored key too.
+/// A total order of keys: negative, 0 or positive as `stored` comes before, is, or comes after `other`, a stored key
+/// too.
 inline int compare_stored_keys(const std::byte* stored, const std::byte* other, uint32_t key_size) {
   for (uint32_t i = 0; i < (key_size + 7) / 8; ++i) {
     const uint64_t a = __atomic_load_n(reinterpret_cast<const uint64_t*>(stored) + i, __ATOMIC_RELAXED);
