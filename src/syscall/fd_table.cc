@@ -102,7 +102,11 @@ Result<std::shared_ptr<const OpenObject>> FdTable::share(int fd, ObjectKind kind
 Result<std::shared_ptr<OpenObject>> FdTable::find_slowly(int fd) {
   if (fd < 0) return fail(EBADF);
   const std::scoped_lock lock(mutex_);
-  if (OpenObject* object = known(fd); object != nullptr && agrees(*object, fd)) return object->published_;
+  if (OpenObject* object = known(fd)) {
+    if (agrees(*object, fd)) return object->published_;
+    const auto number = static_cast<unsigned>(fd);
+    take_out(chunks_[number / kChunkSize].load(std::memory_order_relaxed)->entries[number % kChunkSize]);
+  }
   Result<std::shared_ptr<OpenObject>> object = open(fd);
   if (object) put(static_cast<unsigned>(fd), *object);
   return object;
@@ -156,12 +160,16 @@ Result<std::shared_ptr<Map>> FdTable::map_of_file(int fd, const struct stat& inf
   }
   if (!map) return std::unexpected(map.error());
   std::shared_ptr<Map> shared(*std::move(map));
+  remember(info.st_ino, shared);
+  return shared;
+}
+
+void FdTable::remember(ino_t inode, const std::shared_ptr<Map>& map) {
   if (maps_.size() >= maps_swept_at_) {
     std::erase_if(maps_, [](const auto& entry) { return entry.second.expired(); });
     maps_swept_at_ = std::max<size_t>(64, maps_.size() * 2);
   }
-  maps_[info.st_ino] = shared;
-  return shared;
+  maps_[inode] = map;
 }
 
 void FdTable::describe_map(OpenObject& object, std::shared_ptr<Map> map) const {
@@ -217,7 +225,7 @@ Result<int> FdTable::install(FileDescriptor fd, std::unique_ptr<Map> map) {
   object->inode = info.st_ino;
   describe_map(*object, std::move(map));
   const std::scoped_lock lock(mutex_);
-  maps_[info.st_ino] = object->map;
+  remember(info.st_ino, object->map);
   put(static_cast<unsigned>(fd.get()), object);
   return fd.release();
 }

@@ -140,6 +140,7 @@ class FdTable {
   // All below: mutex_ is held.
   Result<std::shared_ptr<OpenObject>> open(int fd);
   Result<std::shared_ptr<Map>> map_of_file(int fd, const struct stat& info, bool client_writes);
+  void remember(ino_t inode, const std::shared_ptr<Map>& map);
   void describe_map(OpenObject& object, std::shared_ptr<Map> map) const;
   void put(unsigned fd, const std::shared_ptr<OpenObject>& object);
   void take_out(std::atomic<OpenObject*>& entry);

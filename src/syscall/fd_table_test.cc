@@ -166,6 +166,37 @@ TEST_F(FdTableTest, WhileACloseIsUnderWayNothingIsRemembered) {
   reported_close(next);
 }
 
+// Somebody overwrites files of the instance while they are referenced: they are refused with a sentence, and not mapped
+// past their end.
+TEST_F(FdTableTest, FilesThatWereTamperedWithAreRefused) {
+  const auto error_after = [&](const std::function<void(int)>& tamper) {
+    const int fd = make_map();
+    const uint32_t id = id_of(fd);
+    const Process other(process_->instance);  // has not mapped it yet
+    tamper(fd);
+    bpf_attr attr = no_attr();
+    attr.map_id = id;
+    const int result = bpf(const_cast<Process&>(other), BPF_MAP_GET_FD_BY_ID, &attr, sizeof attr);
+    if (result >= 0) ::close(result);
+    ::close(fd);
+    return result;
+  };
+  const auto overwrite = [](int fd, size_t offset, const void* with, size_t size) {
+    ASSERT_EQ(::pwrite(fd, with, size, static_cast<off_t>(kHeaderOffset + offset)), static_cast<ssize_t>(size));
+  };
+  EXPECT_GE(error_after([](int) {}), 0);
+  EXPECT_EQ(error_after([](int fd) { ASSERT_EQ(::ftruncate(fd, kHeaderOffset + 4096), 0); }), -EINVAL);
+  EXPECT_NE(std::string(last_error_sentence()).find("truncated"), std::string::npos) << last_error_sentence();
+  EXPECT_EQ(error_after([](int fd) { ASSERT_EQ(::ftruncate(fd, 100), 0); }), -EINVAL);
+  EXPECT_EQ(error_after([&](int fd) { overwrite(fd, 0, "notskep", 7); }), -EINVAL);
+  const uint32_t other_version = kLayoutVersion + 1;
+  EXPECT_EQ(error_after([&](int fd) { overwrite(fd, offsetof(FileHeader, layout_version), &other_version, 4); }),
+            -EINVAL);
+  EXPECT_NE(std::string(last_error_sentence()).find("layout version"), std::string::npos) << last_error_sentence();
+  const uint32_t other_id = 4711;
+  EXPECT_EQ(error_after([&](int fd) { overwrite(fd, offsetof(FileHeader, id), &other_id, 4); }), -EINVAL);
+}
+
 // Every map holds its own number under key 0. Readers go through one descriptor number that is all the time closed and
 // given to the next map: whatever they see must be a map that had the number, whole, and never one that is gone.
 TEST_F(FdTableTest, ReadersRaceWithCloseAndReopen) {
