@@ -102,7 +102,11 @@ Status ArrayMap::read_locked(uint64_t index, void* value) const {
   std::atomic<uint32_t>& lock = ValueLock::of(place(index), fields_);
   if (segments_.user.writable()) {
     const Lease lease(machine_);
-    if (auto taken = ValueLock::acquire(machine_, lock); !taken) return std::unexpected(taken.error());
+    const auto taken = ValueLock::acquire(machine_, lock);
+    if (!taken) return std::unexpected(taken.error());
+    // Once the lock is free again nobody knows any more that its dead holder's write waits to be completed; a program
+    // that takes it next would see half of that, and have its own write undone by the completion.
+    if (*taken == ValueLock::Taken::kFromDead) (void)striped_->settle(lease, index);
     read(index, value);
     ValueLock::release(lock);
     return {};

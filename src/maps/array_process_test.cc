@@ -152,6 +152,51 @@ TEST_F(ArrayProcessTest, ValueLockOfADeadProcessIsTakenOver) {
   EXPECT_EQ(word->load(), 0U);
 }
 
+// A lookup that takes the value's lock over from a dead writer gives it back with the write completed: programs look
+// at the value in its place.
+TEST_F(ArrayProcessTest, LockedLookupCompletesADeadWritersWrite) {
+  constexpr uint32_t kSize = 64;
+  MapSpec locked = spec(BPF_MAP_TYPE_ARRAY, 4, kSize, 1);
+  locked.fields.spin_lock = 0;
+  auto map = make(locked);
+  const uint32_t index = 0;
+  const auto plan = StripedValues::plan(1, 1, kSize);
+  const ValuePlaces places = {.base = map->segments().user.data(),
+                              .elements = 1,
+                              .element_stride = kSize,
+                              .piece_stride = 0,
+                              .pieces = 1,
+                              .piece_room = kSize};
+  const std::vector<unsigned char> new_value(kSize, 0x22);
+  bool finished = false;
+  int new_seen = 0;
+  for (int step = 1; !finished; ++step) {
+    ASSERT_LT(step, 100);
+    {
+      const Lease lease(machine());
+      const std::vector<unsigned char> old_value(kSize, 0x11);
+      ASSERT_TRUE(map->update(lease, &index, old_value.data(), BPF_F_LOCK));
+    }
+    const int status = wait_for(spawn([&] {
+      int countdown = step;
+      StripedValues values(map->segments().control.data() + kControlOffset, plan, places, FieldGaps(locked.fields),
+                           true, machine());
+      const Lease lease(machine());
+      auto& word = ValueLock::of(map->find(lease, &index), locked.fields);
+      (void)ValueLock::acquire(machine(), word);
+      (void)values.write(lease, {0, 0, 1, kSize}, new_value.data(), 0, KillingProbe{&countdown});
+      ValueLock::release(word);
+    }));
+    finished = WIFEXITED(status);
+    std::vector<unsigned char> seen(kSize);
+    ASSERT_TRUE(map->lookup(&index, seen.data(), BPF_F_LOCK));
+    const Lease lease(machine());
+    EXPECT_EQ(std::memcmp(map->find(lease, &index), seen.data(), kSize), 0) << "not in place at step " << step;
+    new_seen += seen[8] == 0x22;
+  }
+  EXPECT_GE(new_seen, 4);
+}
+
 // Four processes hammer both kinds while random ones are killed: nothing is torn, nobody is stuck.
 TEST_F(ArrayProcessTest, RandomKills) {
   constexpr uint32_t kSize = 200;

@@ -91,7 +91,7 @@ class StripedValues {
   [[nodiscard]] bool quiet(uint64_t element) const { return (log_of(element).begin_read() & 1) == 0; }
 
   /// Waits for the stripe of `element`, completing a dead writer's write.
-  Status settle(const Lease& lease, uint64_t element) {
+  Status settle(const Lease& lease, uint64_t element) const {
     const Held held(*this, lease, element);
     return held.error() != 0 ? Status(fail(held.error())) : Status();
   }
