@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Turns the JSON of `make bench` into the tables of README.md.  usage: bench-table.py build/bench.json"""
+
+import json
+import sys
+
+SIZES = {1024: "1 Ki", 65536: "64 Ki", 1048576: "1 Mi"}
+
+
+def cell(row):
+    """skep's median, the one it is compared with, and their ratio."""
+    medians = dict(row["medians"])
+    skep = medians.pop("skep")
+    if not medians:
+        return f"{skep:.1f}"
+    name = next((n for n in ("kernel", "TBB", "floor") if n in medians), next(iter(medians)))
+    other = medians[name]
+    marks = "" if all(t["met"] for t in row["targets"]) else " \u2717"
+    return f"**{skep:.1f}** / {other:.1f} ({other / skep:.1f}x){marks}"
+
+
+def main():
+    rows = json.load(open(sys.argv[1]))["rows"]
+    table = {}
+    for row in rows:
+        name = row["what"] + (", two threads" if row["threads"] == 2 else "")
+        table.setdefault(name, {})[row["entries"]] = cell(row)
+    print("| skep / other (times faster) | " + " | ".join(SIZES.values()) + " |")
+    print("|---|" + "---:|" * len(SIZES))
+    for name, cells in table.items():
+        print(f"| {name} | " + " | ".join(cells.get(size, "") for size in SIZES) + " |")
+
+
+main()
