@@ -105,7 +105,7 @@ Result<std::shared_ptr<OpenObject>> FdTable::find_slowly(int fd) {
   if (OpenObject* object = known(fd)) {
     if (agrees(*object, fd)) return object->published_;
     const auto number = static_cast<unsigned>(fd);
-    take_out(chunks_[number / kChunkSize].load(std::memory_order_relaxed)->entries[number % kChunkSize]);
+    take_out_stale(chunks_[number / kChunkSize].load(std::memory_order_relaxed)->entries[number % kChunkSize]);
   }
   Result<std::shared_ptr<OpenObject>> object = open(fd);
   if (object) put(static_cast<unsigned>(fd), *object);
@@ -192,7 +192,7 @@ void FdTable::put(unsigned fd, const std::shared_ptr<OpenObject>& object) {
     slot.store(chunk, std::memory_order_release);  // pairs with known()
   }
   std::atomic<OpenObject*>& entry = chunk->entries[fd % kChunkSize];
-  take_out(entry);
+  take_out_stale(entry);
   object->published_ = object;
   entry.store(object.get(), std::memory_order_release);  // pairs with known()
 }
@@ -204,7 +204,16 @@ void FdTable::take_out(std::atomic<OpenObject*>& entry) {
   instance_.machine().defer([kept = std::exchange(object->published_, nullptr)] {});
 }
 
+/// Its descriptor was closed without our being told: with it the object may have died.
+void FdTable::take_out_stale(std::atomic<OpenObject*>& entry) {
+  const OpenObject* object = entry.load(std::memory_order_relaxed);
+  if (object == nullptr) return;
+  instance_.collect(object->kind, object->id);
+  take_out(entry);
+}
+
 Result<int> FdTable::install(FileDescriptor fd) {
+  instance_.machine().run_deferred();
   const std::scoped_lock lock(mutex_);
   const Result<std::shared_ptr<OpenObject>> object = open(fd.get());
   if (!object) return std::unexpected(object.error());
@@ -213,6 +222,7 @@ Result<int> FdTable::install(FileDescriptor fd) {
 }
 
 Result<int> FdTable::install(FileDescriptor fd, std::unique_ptr<Map> map) {
+  instance_.machine().run_deferred();
   struct stat info {};
   const int mode = ::fcntl(fd.get(), F_GETFL);
   if (mode < 0 || ::fstat(fd.get(), &info) != 0) return fail(errno);
@@ -270,6 +280,7 @@ void FdTable::closed(unsigned first, unsigned last) {
     });
   }
   for (const Dying& one : dead) instance_.collect(one.kind, one.id);
+  instance_.machine().run_deferred();
 }
 
 }  // namespace skep

@@ -76,7 +76,8 @@ struct OpenObject : std::enable_shared_from_this<OpenObject> {
 ///   2. The entry's removal precedes Machine::defer, whose grace period covers every find() that still saw it.
 ///
 /// Progress    find: wait-free. Everything else: one mutex, under which files are opened and mapped.
-/// Reclamation Machine::defer after the entry was taken out; readers are inside a ReaderSection.
+/// Reclamation Machine::defer after the entry was taken out; readers are inside a ReaderSection. The deferred runs when
+///             the next descriptor is installed, or its close reported.
 /// Locks       mutex_ before every lock of the machine; held across fork(2), so that the child inherits a whole table.
 class FdTable {
  public:
@@ -144,6 +145,7 @@ class FdTable {
   void describe_map(OpenObject& object, std::shared_ptr<Map> map) const;
   void put(unsigned fd, const std::shared_ptr<OpenObject>& object);
   void take_out(std::atomic<OpenObject*>& entry);
+  void take_out_stale(std::atomic<OpenObject*>& entry);
 
   static void before_fork();
   static void after_fork(bool child);

@@ -4,7 +4,10 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "machine/reader_section.h"
@@ -164,6 +167,31 @@ TEST_F(FdTableTest, WhileACloseIsUnderWayNothingIsRemembered) {
   EXPECT_EQ(get(next, 1), -ENOENT);
   EXPECT_EQ(put(next, 1, 11), 0);
   reported_close(next);
+}
+
+size_t lines_of(const char* path) {
+  std::ifstream file(path);
+  return static_cast<size_t>(std::count(std::istreambuf_iterator<char>(file), {}, '\n'));
+}
+
+// Mappings and files of maps that are gone do not pile up, whether or not their closes are reported.
+TEST_F(FdTableTest, ManyMapsOneAfterTheOtherLeaveNothingBehind) {
+  for (const bool trusted : {false, true}) {
+    if (trusted) process_->descriptors.trust();
+    size_t mappings = 0;
+    for (int i = 0; i < 200; ++i) {
+      const int fd = make_map();
+      ASSERT_EQ(put(fd, 1, 1), 0);
+      if (trusted)
+        reported_close(fd);
+      else
+        ::close(fd);
+      if (i == 20) mappings = lines_of("/proc/self/maps");
+    }
+    EXPECT_LE(lines_of("/proc/self/maps"), mappings + 10);
+    const std::filesystem::directory_iterator files(directory_.path() + "/bpf-map");
+    EXPECT_LE(std::distance(begin(files), end(files)), 2);
+  }
 }
 
 // Somebody overwrites files of the instance while they are referenced: they are refused with a sentence, and not mapped
