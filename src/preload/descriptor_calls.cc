@@ -23,7 +23,11 @@ namespace {
 long take_bpf(long command, long attr, long size) {
   if (!serving() && start() == nullptr) [[unlikely]]
     return -1;
-  return skep_bpf(static_cast<int>(command), reinterpret_cast<bpf_attr*>(attr), static_cast<unsigned>(size));
+  const int result =
+      skep_bpf(static_cast<int>(command), reinterpret_cast<bpf_attr*>(attr), static_cast<unsigned>(size));
+  if (result < 0 && errno == ENOMEM) [[unlikely]]
+    explain_no_memory();
+  return result;
 }
 
 }  // namespace

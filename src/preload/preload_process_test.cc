@@ -554,6 +554,28 @@ TEST(Start, ThatFailsIsToldOnceAndKillsNobody) {
   }
 }
 
+TEST(NoMemory, IsToldOnceAndNamesTheVariable) {
+  int pipe_ends[2];
+  ASSERT_EQ(pipe(pipe_ends), 0);
+  EXPECT_EQ(in_child([&] {
+              dup2(pipe_ends[1], STDERR_FILENO);
+              bpf_attr attr = {};
+              attr.map_type = BPF_MAP_TYPE_ARRAY;
+              attr.key_size = 4;
+              attr.value_size = 1 << 20;
+              attr.max_entries = 1 << 19;  // 512 GiB
+              const bool first = bpf(BPF_MAP_CREATE, attr) == -1 && errno == ENOMEM;
+              const bool second = bpf(BPF_MAP_CREATE, attr) == -1 && errno == ENOMEM;
+              return first && second ? 0 : 1;
+            }),
+            0);
+  close(pipe_ends[1]);
+  const std::string said = read_stream(fdopen(pipe_ends[0], "r"));
+  EXPECT_EQ(said.find("skep: no memory for "), 0U) << said;
+  EXPECT_NE(said.find("SKEP_DIR"), std::string::npos) << said;
+  EXPECT_EQ(said.find('\n'), said.size() - 1) << said;
+}
+
 // -- what the program does when it is run again by one of its tests
 
 int look_up_key_3(const char* number) {

@@ -48,6 +48,16 @@ Process* start_slowly() {
 
 }  // namespace
 
+void explain_no_memory() {
+  static std::atomic<bool> told{false};
+  const char* sentence = skep_last_error();
+  if (*sentence == '\0' || told.exchange(true)) return;
+  const int saved_errno = errno;
+  const std::string text = std::string("skep: ") + sentence + "\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
+  errno = saved_errno;
+}
+
 bool serving() { return the_process.load(std::memory_order_acquire) != nullptr; }
 
 Process* start() {

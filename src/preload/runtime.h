@@ -13,6 +13,9 @@ namespace skep::preload {
 /// says why on stderr, every one leaves ENOSYS in errno, and the program goes on. Any thread.
 Process* start();
 
+/// After an ENOMEM: tells the user once, on stderr, what is full and which variable moves it. Keeps errno.
+void explain_no_memory();
+
 /// Whether start() has succeeded before. One load.
 bool serving();
 
