@@ -40,7 +40,6 @@ struct alignas(64) Bucket {
   [[nodiscard]] static bool same_version(uint64_t before, uint64_t after) {
     return ((before ^ after) & ~kHolderMask) == 0;
   }
-  [[nodiscard]] static bool is_element(uint32_t slot_value) { return slot_value - 1 < kLink - 1; }
 
   /// The slots whose tag, masked, is `tag`: a hint, since tags of empty slots mean nothing.
   [[nodiscard]] uint32_t match(uint8_t tag, uint8_t mask = 0xff) const {

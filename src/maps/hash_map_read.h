@@ -46,11 +46,12 @@ HashMap<kKeySize, kPerCpu>::HashMap(MapSegments segments, Machine& machine, cons
 /// The element with that key, 0 when there is none: to be validated.
 template <uint32_t kKeySize, bool kPerCpu>
 inline uint32_t HashMap<kKeySize, kPerCpu>::search(const Bucket& head, uint8_t tag, const void* key) const {
-  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket)) {
+  uint32_t steps = 0;
+  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket, steps)) {
     for (uint32_t hits = bucket->match(tag); hits != 0; hits &= hits - 1) {
       // Acquire pairs with the COMMIT stores of HashTable: the element is whole for whoever sees it.
       const uint32_t element = bucket->slots[std::countr_zero(hits)].load(std::memory_order_acquire);
-      if (Bucket::is_element(element) && stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
+      if (table_.is_element(element) && stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
         return element;
       }
     }
@@ -184,7 +185,7 @@ uint32_t HashMap<kKeySize, kPerCpu>::lookup_many(const void* keys, void* values,
       const uint32_t match = head.match(probes[i].tag);
       if (match == 0) continue;
       const uint32_t element = head.slots[std::countr_zero(match)].load(std::memory_order_relaxed);
-      if (!Bucket::is_element(element)) continue;
+      if (!table_.is_element(element)) continue;
       __builtin_prefetch(table_.elements().key(element));
       if constexpr (kPerCpu) {
         for (uint32_t cpu = 0; cpu < parts_; ++cpu) __builtin_prefetch(table_.elements().part(element, cpu));
@@ -209,10 +210,11 @@ uint32_t HashMap<kKeySize, kPerCpu>::successor(const Bucket& head, int tag, cons
   const HashElements& elements = table_.elements();
   uint32_t best = 0;
   int best_tag = 0;
-  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket)) {
+  uint32_t steps = 0;
+  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket, steps)) {
     for (uint32_t i = 0; i < Bucket::kSlots; ++i) {
       const uint32_t element = bucket->slots[i].load(std::memory_order_acquire);
-      if (!Bucket::is_element(element)) continue;
+      if (!table_.is_element(element)) continue;
       const int its_tag = bucket->tags[i].load(std::memory_order_relaxed);
       if (its_tag < tag || (best != 0 && its_tag > best_tag)) continue;
       const std::byte* its_key = elements.key(element);

@@ -78,10 +78,14 @@ struct HashMap<kKeySize, kPerCpu>::Run {
 template <uint32_t kKeySize, bool kPerCpu>
 void HashMap<kKeySize, kPerCpu>::copy_matching(const Bucket& head, uint64_t word, uint8_t tag, uint8_t mask,
                                                Stage& stage) const {
-  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket)) {
+  uint32_t steps = 0;
+  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket, steps)) {
     for (uint32_t hits = bucket->match(tag, mask); hits != 0; hits &= hits - 1) {
-      const uint32_t element = bucket->slots[std::countr_zero(hits)].load(std::memory_order_acquire);
-      if (!Bucket::is_element(element)) continue;
+      const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
+      const uint32_t element = bucket->slots[slot].load(std::memory_order_acquire);
+      if (!table_.is_element(element)) continue;
+      // An insert between the two loads, which raises no version, may have put an element of another virtual bucket here.
+      if (((bucket->tags[slot].load(std::memory_order_relaxed) ^ tag) & mask) != 0) continue;
       stage.add_room();
       copy_from_shared(stage.key(), table_.elements().key(element), key_size());
       copy_value(word, element, stage.value());
@@ -98,7 +102,7 @@ void HashMap<kKeySize, kPerCpu>::erase_matching(Hold& hold, uint8_t tag, uint8_t
       for (uint32_t hits = bucket->match(tag, mask); hits != 0 && place.element == 0; hits &= hits - 1) {
         const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
         const uint32_t element = bucket->slots[slot].load(std::memory_order_relaxed);
-        if (Bucket::is_element(element)) place = {.bucket = bucket, .slot = slot, .element = element};
+        if (table_.is_element(element)) place = {.bucket = bucket, .slot = slot, .element = element};
       }
     }
     table_.erase(hold, place);
@@ -141,7 +145,7 @@ void HashMap<kKeySize, kPerCpu>::prefetch_elements(uint32_t bucket) const {
   if (bucket >= buckets_count_) return;
   for (const auto& slot : buckets_[bucket].slots) {
     const uint32_t element = slot.load(std::memory_order_relaxed);
-    if (Bucket::is_element(element)) __builtin_prefetch(table_.elements().key(element));
+    if (table_.is_element(element)) __builtin_prefetch(table_.elements().key(element));
   }
 }
 

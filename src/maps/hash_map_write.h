@@ -19,7 +19,7 @@ inline HashTable::Place HashMap<kKeySize, kPerCpu>::locate(const Hold& hold, uin
     for (uint32_t hits = bucket->match(tag); hits != 0; hits &= hits - 1) {
       const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
       const uint32_t element = bucket->slots[slot].load(std::memory_order_relaxed);
-      if (Bucket::is_element(element) && stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
+      if (table_.is_element(element) && stored_key_equals<kKeySize>(table_.elements().key(element), key, key_size_)) {
         return {.bucket = bucket, .slot = slot, .element = element};
       }
     }

@@ -155,7 +155,7 @@ const std::byte* HashTable::staged_part(uint64_t word, uint32_t element, uint32_
     const SlotJournal& writer = pool_.journal(holder - 1);
     const uint32_t only = load(writer.in_place_cpu);
     const uint32_t spare = load(writer.spare);
-    if (load(writer.in_place) == element && (only == 0 || only == cpu + 1) && spare != 0) {
+    if (load(writer.in_place) == element && (only == 0 || only == cpu + 1) && is_element(spare)) {
       return elements_.part(spare, cpu);
     }
   }

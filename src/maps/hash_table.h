@@ -38,6 +38,8 @@ namespace skep {
 ///   O3 An update, insert or erase that returned before the read began is seen.
 ///   O4 Iteration meets every key that stays exactly once, whatever happens to others meanwhile: it goes through a
 ///      chain in the order of tags and keys, wherever elements stand.
+///   O5 A copying read stays inside the window and ends, whatever stands there: element and bucket numbers are checked
+///      and links counted.
 /// Progress: readers never wait, not even for a dead or stopped writer; they repeat when the version moved. Writers
 ///   wait for the holder of their chain.
 /// Reclamation: elements and overflow buckets are reused at once; readers find out by the version.
@@ -149,6 +151,13 @@ class HashTable final : public DeadHolderRepair {
   [[nodiscard]] const HashLayout& layout() const { return layout_; }
   [[nodiscard]] Bucket& bucket(uint32_t number) const { return buckets_[number]; }
   [[nodiscard]] Bucket* next(const Bucket& bucket) const { return linked(bucket.slots[Bucket::kLinkSlot]); }
+  /// next() for readers, whose walk ends even if the links are no chain's: `steps` begins as 0.
+  [[nodiscard]] const Bucket* next(const Bucket& bucket, uint32_t& steps) const {
+    const Bucket* further = next(bucket);
+    return further == nullptr || ++steps > layout_.overflow_buckets ? nullptr : further;
+  }
+  /// Whether a slot's content is the number of an element, and of one that the window has.
+  [[nodiscard]] bool is_element(uint32_t slot_value) const { return slot_value - 1 < layout_.elements; }
   [[nodiscard]] ElementPool& pool() { return pool_; }
   [[nodiscard]] const ElementPool& pool() const { return pool_; }
   [[nodiscard]] const HashElements& elements() const { return elements_; }
@@ -208,7 +217,9 @@ class HashTable final : public DeadHolderRepair {
   [[nodiscard]] SlotJournal& journal(const Hold& hold) const { return pool_.journal(hold.actor_.slot); }
   [[nodiscard]] Bucket* linked(const std::atomic<uint32_t>& slot) const {
     const uint32_t value = slot.load(std::memory_order_acquire);  // pairs with the COMMIT of grow()
-    return (value & Bucket::kLink) != 0 ? &overflow_[(value & ~Bucket::kLink) - 1] : nullptr;
+    if ((value & Bucket::kLink) == 0) [[likely]] return nullptr;
+    const uint32_t number = value & ~Bucket::kLink;
+    return number - 1 < layout_.overflow_buckets ? &overflow_[number - 1] : nullptr;
   }
   /// An empty slot for a new element; `element` is not 0 where the chain is full, and the place is its last bucket.
   [[nodiscard]] Place find_room(const Hold& hold) const;
