@@ -9,12 +9,27 @@
 #include "maps/crash_point.h"
 
 namespace skep {
+namespace {
+
+/// How many free elements a magazine keeps. Where memory is given back, an element that lies in a magazine keeps a
+/// whole chunk from going: large ones go straight back.
+uint32_t magazine_keeps(const HashLayout& layout, bool growing) {
+  constexpr uint64_t kBytes = 2048;
+  const bool apart = layout.key_stride == layout.key_room;
+  const uint64_t element = layout.key_stride + (apart ? layout.parts * layout.value_stride : 0);
+  const uint32_t most = HashMagazine::kCapacity - 1;
+  return growing ? static_cast<uint32_t>(std::min<uint64_t>(most, kBytes / element)) : most;
+}
+
+}  // namespace
+
 ElementPool::ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, bool growing,
                          DeadHolderRepair& repair)
     : layout_(layout),
       window_(window),
       machine_(machine),
       growing_(growing),
+      keeps_(magazine_keeps(layout, growing)),
       repair_(repair),
       elements_(layout, window.data()),
       pool_(reinterpret_cast<HashControl*>(window.data() + kControlOffset)->pool),
@@ -150,12 +165,12 @@ void ElementPool::put_back(const Actor& actor) {
   HashMagazine& own = magazines_[actor.slot];
   SlotJournal& journal = journals_[actor.slot];
   static_cast<void>(lock(actor, own.lock, Patience::kUnbounded));
-  if (load(own.count) == HashMagazine::kCapacity) [[unlikely]]
-    flush(actor, own);
   const uint32_t count = load(own.count);
   commit(own.items[count], load(journal.to_free));
   commit(own.count, count + 1);
   commit(journal.to_free, 0);
+  if (count + 1 > keeps_) [[unlikely]]
+    flush(actor, own);
   unlock(own.lock);
 }
 
@@ -166,7 +181,8 @@ Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
   if (load(pool_.retiring) != 0) give_back_retired();
   const uint32_t before = load(magazine.count);
   uint32_t count = before;
-  while (count < HashMagazine::kTransfer) {
+  const uint32_t wanted = std::clamp(keeps_, 1U, HashMagazine::kTransfer);
+  while (count < wanted) {
     const auto picked = chunk_with_free();
     if (!picked) {
       if (count == 0) result = std::unexpected(picked.error());
@@ -175,7 +191,7 @@ Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
     HashChunk& chunk = chunks_[*picked];
     commit(journal.chunk, *picked + 1);
     uint32_t left = load(chunk.free);
-    for (; left > 0 && count < HashMagazine::kTransfer; --left, ++count) {
+    for (; left > 0 && count < wanted; --left, ++count) {
       const uint32_t element = next_of(*picked);
       commit(magazine.items[count], element);
       commit(magazine.count, count + 1);
@@ -199,8 +215,9 @@ Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
 void ElementPool::flush(const Actor& actor, HashMagazine& magazine) {
   static_cast<void>(lock(actor, pool_.lock, Patience::kUnbounded));
   SlotJournal& journal = journals_[actor.slot];
+  if (load(pool_.retiring) != 0) give_back_retired();
   uint32_t count = load(magazine.count);
-  for (uint32_t i = 0; i < HashMagazine::kTransfer; ++i, --count) {
+  for (uint32_t i = 0; i < HashMagazine::kTransfer && count > 0; ++i, --count) {
     const uint32_t element = load(magazine.items[count - 1]);
     const uint32_t number = layout_.chunk_of(element);
     HashChunk& chunk = chunks_[number];

@@ -100,6 +100,7 @@ class ElementPool {
   const Segment& window_;
   Machine& machine_;
   const bool growing_;
+  const uint32_t keeps_;  // free elements that a magazine keeps
   DeadHolderRepair& repair_;
   const HashElements elements_;
   HashPool& pool_;

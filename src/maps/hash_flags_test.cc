@@ -223,6 +223,30 @@ TEST_F(HashFlagsTest, MemoryComesAndGoes) {
   EXPECT_EQ(map->check().problem, "");
 }
 
+TEST_F(HashFlagsTest, MemoryOfLargeElementsGoesWhoeverDeletesThem) {
+  auto map = make(spec(kHash, 8, 4096, 400, BPF_F_NO_PREALLOC));
+  const auto occupied = [this] {
+    struct stat status = {};
+    fstat(last_file(), &status);
+    return static_cast<uint64_t>(status.st_blocks) * 512;
+  };
+  const uint64_t empty = occupied();
+  const std::string value(4096, 'v');
+  for (uint64_t i = 0; i < 400; ++i) {
+    const Lease lease(machine());
+    ASSERT_TRUE(map->update(lease, &i, value.data(), 0));
+  }
+  // Each by a thread of its own, hence through the magazines of many slots.
+  for (uint64_t i = 0; i < 400; ++i) {
+    std::thread([&] {
+      const Lease lease(machine());
+      EXPECT_TRUE(map->erase(lease, &i));
+    }).join();
+  }
+  EXPECT_LT(occupied(), empty + 400 * 4096 / 4);
+  EXPECT_EQ(map->check().problem, "");
+}
+
 TEST(KeyHash, DependsOnEveryBitAndOnTheSeed) {
   const uint64_t seeds[2][4] = {{1, 2, 3, 4}, {1, 2, 3, 5}};
   for (const auto function : {KeyHash::Function::kSipHash, KeyHash::best()}) {
