@@ -3,6 +3,8 @@
 
 #include <sys/stat.h>
 
+#include <thread>
+
 #include "maps/hash_test_support.h"
 #include "maps/key_hash.h"
 #include "maps/value_lock.h"
