@@ -4,13 +4,15 @@
 // each operation is run once for each of its points, in a child.
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 namespace skep::testing {
 inline int crash_countdown = 0;  // 0: never
+inline int crash_signal = SIGKILL;
 inline void crash_point() {
-  if (crash_countdown > 0 && --crash_countdown == 0) kill(getpid(), SIGKILL);
+  if (crash_countdown > 0 && --crash_countdown == 0) kill(getpid(), crash_signal);
 }
 }  // namespace skep::testing
 #define SKEP_CRASH_POINT() ::skep::testing::crash_point()
@@ -298,7 +300,8 @@ TEST_F(HashCrashTest, EveryPointOfEveryOperation) {
         default: {
           const Lease lease(machine(), Lease::Cpu{1});
           const Subject subject{*map, lease};
-          ASSERT_EQ(subject.put(999'999, 1), content_of(*map).size() == scenario.spec.max_entries ? E2BIG : 0);
+          const bool full = content_of(*map).size() == scenario.spec.max_entries;
+          ASSERT_EQ(subject.put(999'999, 1), full ? E2BIG : 0);
           if (content_of(*map).contains(key_of(999'999, 8))) {
             ASSERT_EQ(subject.erase(999'999), 0);
           }
@@ -315,6 +318,107 @@ TEST_F(HashCrashTest, EveryPointOfEveryOperation) {
     EXPECT_GT(point, 3) << "the operation has no crash points";
     files_clear();
   }
+}
+
+/// Two processes and their map: one stops at a crash point, the other goes on changing the map.
+class StoppedWriter {
+ public:
+  StoppedWriter(std::unique_ptr<Map> map, Machine& machine, int point) : map_(std::move(map)) {
+    int ready[2];
+    EXPECT_EQ(pipe(ready), 0);
+    EXPECT_EQ(pipe(go_), 0);
+    changer_ = fork();
+    if (changer_ == 0) _exit(change(machine, ready[1]));
+    char byte;
+    EXPECT_EQ(read(ready[0], &byte, 1), 1);
+    stopped_ = fork();
+    if (stopped_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      const Lease lease(machine);
+      testing::crash_signal = SIGSTOP;
+      testing::crash_countdown = point;
+      const Subject subject{*map_, lease};
+      subject.put(500'000, 1);
+      _exit(0);
+    }
+    int status;
+    waitpid(stopped_, &status, WUNTRACED);
+    if (!WIFSTOPPED(status)) stopped_ = -1;
+    for (const int fd : {ready[0], ready[1]}) close(fd);
+    EXPECT_EQ(write(go_[1], "g", 1), 1);
+  }
+  StoppedWriter(const StoppedWriter&) = delete;
+  StoppedWriter& operator=(const StoppedWriter&) = delete;
+  ~StoppedWriter() {
+    int status;
+    waitpid(changer_, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status)) << "somebody waits forever for a stopped writer";
+    EXPECT_TRUE(!WIFEXITED(status) || WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == ETIMEDOUT);
+    if (stopped_ > 0) {
+      kill(stopped_, SIGCONT);
+      waitpid(stopped_, &status, 0);
+    }
+    for (const int fd : go_) close(fd);
+    EXPECT_EQ(map_->check().problem, "");
+  }
+
+ private:
+  /// Erases until it is told that it would have to wait, or until nothing is left.
+  int change(Machine& machine, int ready) {
+    constexpr unsigned kLimit = 30;  // seconds, for two operations that are given up after five
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const Lease lease(machine);
+    const Subject subject{*map_, lease};
+    put_colliding(subject, 12);
+    for (uint64_t i = 0; i < 60; ++i) subject.put(1'000'000 + i, 1);
+    char byte;
+    if (write(ready, "r", 1) != 1 || read(go_[0], &byte, 1) != 1) return 1;
+    alarm(kLimit);
+    int error = subject.erase(colliding(11));
+    for (uint64_t i = 0; i < 60 && error == 0; ++i) error = subject.erase(1'000'000 + i);
+    return error;
+  }
+
+  std::unique_ptr<Map> map_;
+  int go_[2] = {-1, -1};
+  pid_t changer_ = -1, stopped_ = -1;
+};
+
+TEST_F(HashCrashTest, NobodyWaitsForeverForAStoppedWriter) {
+  std::vector<std::unique_ptr<StoppedWriter>> pairs;
+  for (const int point : {1, 2, 3, 5, 6, 8, 12, 17, 40, 70}) {
+    pairs.push_back(std::make_unique<StoppedWriter>(make(hash(8, 200)), machine(), point));
+  }
+}
+
+TEST_F(HashCrashTest, StoppedRepairerIsNotWaitedForForever) {
+  auto map = make(hash(8, 200));
+  const pid_t repairer = fork();
+  if (repairer == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const Lease lease(machine(), Lease::Cpu{1});
+    testing::crash_signal = SIGSTOP;
+    testing::crash_countdown = 1;  // in the guard, as it enters the slot
+    const Subject subject{*map, lease};
+    subject.put(2, 1);
+    _exit(0);
+  }
+  int status;
+  waitpid(repairer, &status, WUNTRACED);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  const pid_t waiter = fork();
+  if (waiter == 0) {
+    alarm(20);
+    const Lease lease(machine(), Lease::Cpu{0});
+    const Subject subject{*map, lease};
+    _exit(subject.put(77, 1));
+  }
+  waitpid(waiter, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == ETIMEDOUT) << status;
+  kill(repairer, SIGCONT);
+  waitpid(repairer, &status, 0);
+  EXPECT_EQ(map->check().problem, "");
+  EXPECT_EQ(content_of(*map).size(), 1U);
 }
 
 TEST_F(HashCrashTest, RepairersDieToo) {

@@ -154,7 +154,7 @@ template <class T>
 #define SKEP_UNCHECKED_RACES
 #endif
 
-// Next instruction; a jump that was taken. Backward jumps pay for the instructions that they repeat.
+// Next instruction; a jump that was taken. Jumps backward, and to themselves, pay for the instructions they repeat.
 #define NEXT()                                          \
   do {                                                  \
     ++pc;                                               \
@@ -164,7 +164,7 @@ template <class T>
   do {                                                                \
     const int64_t distance = pc->offset;                              \
     pc += distance;                                                   \
-    if (distance < 0 && (budget += distance - 1) < 0) goto out_of_budget; \
+    if (distance <= 0 && (budget += distance - 1) < 0) goto out_of_budget; \
     goto* labels[static_cast<unsigned>(pc->operation)];               \
   } while (false)
 // Around everything that may read the budget or stop the run.

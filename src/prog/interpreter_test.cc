@@ -261,6 +261,12 @@ TEST_F(InterpreterTest, TheInstructionLimitEndsALoop) {
   EXPECT_LE(runner_.instructions(), 1002U);
 }
 
+TEST_F(InterpreterTest, TheInstructionLimitEndsAJumpToItself) {
+  environment_.instruction_limit = 1000;
+  EXPECT_EQ(run(assemble({mov(r0, 0), jump(-1), exit_()})).error, ELOOP);
+  EXPECT_EQ(run(assemble({mov(r0, 0), jump_if(kJge, r0, 0, -1), exit_()})).error, ELOOP);
+}
+
 TEST_F(InterpreterTest, TheChargeCoversWhatWasExecuted) {
   EXPECT_EQ(value_of(assemble({mov(r0, 0), add(r0, 1), jump_if(kJne, r0, 1000, -2), exit_()})), 1000U);
   EXPECT_GE(runner_.instructions(), 2002U);
