@@ -58,16 +58,17 @@ Result<std::shared_ptr<Machine>> Machine::open(int directory_fd) {
   }
   side.barrier.start(side.segment->epochs);
   registry.add(machine);
+  side.listed = true;
   return machine;
 }
 
 Machine::~Machine() {
-  if (side_->segment == nullptr || side_->tag == 0) return;
+  if (!side_->listed) return;
   finish_deferred();
   MachineRegistry& registry = MachineRegistry::instance();
   const std::lock_guard lock(registry.mutex());
   registry.remove(this);
-  side_->give_back_records();
+  if (side_->tag != 0) side_->give_back_records();
 }
 
 uint32_t Machine::next_id(ObjectKind kind) {

@@ -63,7 +63,8 @@ class Machine {
   [[nodiscard]] bool held_by_this_thread(uint32_t slot) const;
 
   /// Excludes every other recoverer of `subject` (a map id), in this and other processes, while the returned guard
-  /// lives; released by the operating system if this process dies. Slow: for repair only. See machine/recovery.h.
+  /// lives; released by the operating system if this process dies. Slow: for repair only. Bounded: the guard's error()
+  /// is EDEADLK or ETIMEDOUT where it is not held. See machine/recovery.h.
   class RecoveryGuard;
   RecoveryGuard lock_recovery(uint64_t subject) const;
 

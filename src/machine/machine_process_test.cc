@@ -152,6 +152,28 @@ TEST_F(MachineProcessTest, ChildWithoutFreeDescriptorsRegistersLater) {
   EXPECT_EQ(child.wait(), 0);
 }
 
+TEST_F(MachineProcessTest, ChildThatNeverRegisteredClosesItsMachine) {
+  Child child([&] {
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    const rlimit none = {0, limit.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &none);
+    const pid_t pid = fork();
+    if (pid == 0) {
+      machine_.reset();
+      setrlimit(RLIMIT_NOFILE, &limit);
+      const auto again = Machine::open(directory_.fd());
+      if (!again) _exit(1);
+      const Child grandchild([] { return true; });  // the fork handlers go through the machines that are open
+      _exit((*again)->alive((*again)->self()) ? 0 : 2);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return status == 0;
+  });
+  EXPECT_EQ(child.wait(), 0);
+}
+
 TEST_F(MachineProcessTest, KilledHolderIsReplaced) {
   SharedPage<std::atomic<int>> leased;
   Child child([&] {
@@ -272,6 +294,37 @@ TEST_F(MachineProcessTest, RecoveryExcludesProcessesAndThreadsAndEndsWithItsProc
   child.kill_and_wait();
   for (auto& thread : threads) thread.join();
   EXPECT_TRUE(alone);
+}
+
+TEST_F(MachineProcessTest, StoppedRecovererIsGivenUp) {
+  SharedPage<std::atomic<int>> stage;
+  Child child([&] {
+    const auto guard = machine_->lock_recovery(7);
+    *stage = 1;
+    pause();
+    return true;
+  });
+  ASSERT_TRUE(eventually([&] { return stage->load() == 1; }));
+  child.stop_and_wait();
+  std::atomic<int> error{0};
+  std::thread waiter([&] { error = machine_->lock_recovery(7).error(); });
+  while (error == 0) {  // whoever waits for one subject delays no other
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_EQ(machine_->lock_recovery(8).error(), 0);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
+    std::this_thread::yield();
+  }
+  waiter.join();
+  EXPECT_EQ(error, ETIMEDOUT);
+  child.kill_and_wait();
+  EXPECT_EQ(machine_->lock_recovery(7).error(), 0);
+}
+
+TEST_F(MachineProcessTest, RecovererThatInterruptsItselfIsTold) {
+  const auto guard = machine_->lock_recovery(7);
+  EXPECT_EQ(guard.error(), 0);
+  EXPECT_EQ(machine_->lock_recovery(7).error(), EDEADLK);  // as a signal handler would
+  EXPECT_EQ(machine_->lock_recovery(8).error(), 0);
 }
 
 TEST(MachineSpaceTest, FullTmpfsIsAnError) {

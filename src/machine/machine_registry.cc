@@ -3,8 +3,6 @@
 
 #include <pthread.h>
 
-#include <new>
-
 #include "machine/process_side.h"
 #include "machine/thread_states.h"
 
@@ -53,8 +51,8 @@ void MachineRegistry::after_fork_in_child() {
   for (const Entry& entry : instance().entries_) {
     Machine::ProcessSide& side = *entry.machine->side_;
     side.deferred.mutex().unlock();
-    // Another thread of the parent may have held it; it does not exist here.
-    new (&side.recovery) std::mutex;
+    // Other threads of the parent do not exist here, and the lock on the file is not the child's.
+    for (auto& thread : side.recovering) thread.store(nullptr, std::memory_order_relaxed);
     side.separate_from_parent();
     leave_to_parent(entry.machine->serial_, ProcessTag{side.tag.load(std::memory_order_relaxed)});
   }

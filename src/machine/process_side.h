@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 
 #include "machine/deferred_queue.h"
 #include "machine/machine.h"
@@ -21,7 +21,8 @@ struct Machine::ProcessSide {
   std::atomic<uint32_t> tag{0};  // ProcessTag::value; 0: a forked child that could not register yet
   ReaderBarrier barrier;
   DeferredQueue deferred;
-  mutable std::mutex recovery;                   // held besides the file lock, which does not tell threads apart
+  std::array<std::atomic<const void*>, 64> recovering{};  // threads that hold recovery guards: recovery.h
+  std::atomic<bool> listed{false};                        // in the registry
   std::atomic<uint64_t> next_liveness_check{0};  // CLOCK_MONOTONIC ns; scans ask for the living no sooner
 
   /// Registers this process under an index of its own, through `fd`, the description that `window` maps. False, with

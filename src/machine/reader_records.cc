@@ -22,8 +22,10 @@ void raise_to(std::atomic<uint32_t>& value, uint32_t least) {
 bool Machine::ProcessSide::reap_record(ReaderRecord& record) {
   uint32_t owner = record.owner.load(std::memory_order_acquire);
   if (owner == 0 || alive(ProcessTag{owner})) return false;
+  const uint32_t mine = tag.load(std::memory_order_relaxed);
+  if (mine == 0) return false;  // a child that could not register yet has no name to take it under
   // First ours, then clean, then free: whoever dies on the way leaves a record of a dead process again.
-  if (!record.owner.compare_exchange_strong(owner, tag.load(std::memory_order_relaxed))) return false;
+  if (!record.owner.compare_exchange_strong(owner, mine)) return false;
   record.active.store(0, std::memory_order_relaxed);
   record.owner.store(0, std::memory_order_release);
   return true;

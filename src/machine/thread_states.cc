@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <mutex>
 #include <utility>
@@ -16,6 +17,7 @@ namespace {
 constinit ThreadState no_thread_state{};  // matches no machine; never written
 
 constexpr long kRetryRegistration = 1'000'000;  // ns
+constexpr uint32_t kAttemptsUntilExplained = 4000;
 
 /// The states of the calling thread.
 constinit thread_local ThreadState* t_states = nullptr;
@@ -119,12 +121,19 @@ ThreadState& Machine::find_thread_state() const {
 }
 
 ProcessTag Machine::ProcessSide::registered_tag() {
+  uint32_t attempts = 0;
   while (tag.load(std::memory_order_acquire) == 0) {
     {
       const std::lock_guard lock(MachineRegistry::instance().mutex());
       if (tag.load(std::memory_order_relaxed) == 0) separate_from_parent();
     }
     if (tag.load(std::memory_order_relaxed) != 0) break;
+    if (++attempts == kAttemptsUntilExplained) {
+      static constexpr char kLine[] =
+          "skep: this forked process cannot register with its instance (no free descriptor, or too many processes) and "
+          "tries again until it can\n";
+      [[maybe_unused]] const auto written = write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
+    }
     const timespec pause = {0, kRetryRegistration};
     nanosleep(&pause, nullptr);
   }

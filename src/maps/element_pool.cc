@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "maps/element_pool.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -92,7 +94,10 @@ Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word,
     const ProcessTag process{journals_[seen - 1].process.load(std::memory_order_acquire)};
     switch (waiter->wait(seen - 1, process)) {
       case Waiter::Verdict::kHolderGone:
-        repair_.repair(actor, seen - 1, process.value);
+        if (const int error = repair_.repair(actor, seen - 1, process.value);
+            error != 0 && patience == Patience::kBounded) {
+          return fail(error);
+        }
         waiter.reset();
         waited_for = 0;
         break;
@@ -156,21 +161,32 @@ Result<uint32_t> ElementPool::steal(const Actor& actor) {
     if (element != 0) return element;
     if (!refilled && refilled.error() != Errno{E2BIG}) return std::unexpected(refilled.error());
     const bool moved = pool_.moves.load(std::memory_order_acquire) != moves && round + 1 < kRounds;
-    if (!moved && !repair_.repair_all(actor)) break;
+    if (moved) continue;
+    const auto repaired = repair_.repair_all(actor);
+    if (!repaired) return std::unexpected(repaired.error());
+    if (!*repaired) break;
   }
   return fail(E2BIG);
+}
+
+Status ElementPool::begin_put_back(const Actor& actor) {
+  HashMagazine& own = magazines_[actor.slot];
+  if (auto status = lock(actor, own.lock, Patience::kBounded); !status) return status;
+  if (load(own.count) < HashMagazine::kCapacity) [[likely]] return {};
+  auto status = flush(actor, own);  // as put_back() could not
+  if (!status) unlock(own.lock);
+  return status;
 }
 
 void ElementPool::put_back(const Actor& actor) {
   HashMagazine& own = magazines_[actor.slot];
   SlotJournal& journal = journals_[actor.slot];
-  static_cast<void>(lock(actor, own.lock, Patience::kUnbounded));
   const uint32_t count = load(own.count);
   commit(own.items[count], load(journal.to_free));
   commit(own.count, count + 1);
   commit(journal.to_free, 0);
   if (count + 1 > keeps_) [[unlikely]]
-    flush(actor, own);
+    static_cast<void>(flush(actor, own));  // else they stay here, as long as there is room
   unlock(own.lock);
 }
 
@@ -212,8 +228,8 @@ Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
   return result;
 }
 
-void ElementPool::flush(const Actor& actor, HashMagazine& magazine) {
-  static_cast<void>(lock(actor, pool_.lock, Patience::kUnbounded));
+Status ElementPool::flush(const Actor& actor, HashMagazine& magazine) {
+  if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return status;
   SlotJournal& journal = journals_[actor.slot];
   if (load(pool_.retiring) != 0) give_back_retired();
   uint32_t count = load(magazine.count);
@@ -233,6 +249,7 @@ void ElementPool::flush(const Actor& actor, HashMagazine& magazine) {
   }
   commit(journal.chunk, 0);
   unlock(pool_.lock);
+  return {};
 }
 
 uint32_t ElementPool::next_of(uint32_t number) const {
@@ -340,10 +357,8 @@ void ElementPool::give_back_retired() {
   commit(pool_.retire_cursor, number);
 }
 
-Result<uint32_t> ElementPool::take_spare(const Actor& actor) {
+Result<uint32_t> ElementPool::take_spare_from_reserve(const Actor& actor) {
   SlotJournal& journal = journals_[actor.slot];
-  if (const uint32_t spare = load(journal.spare); spare != 0) [[likely]]
-    return spare;
   std::optional<Waiter> waiter;
   for (;;) {
     if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return std::unexpected(status.error());
@@ -362,26 +377,31 @@ Result<uint32_t> ElementPool::take_spare(const Actor& actor) {
     for (uint32_t slot = 0; slot < seen_slots(); ++slot) {
       if (slot != actor.slot && load(journals_[slot].spare) != 0) holder = slot;
     }
-    if (holder == actor.slot) continue;
+    if (holder == actor.slot) {  // on its way back to the reserve, or taken again
+      sched_yield();
+      continue;
+    }
     const ProcessTag process{load(journals_[holder].process)};
     const auto verdict = waiter->wait(holder, process);
     if (verdict == Waiter::Verdict::kTimedOut) return fail(ETIMEDOUT);
     if (verdict == Waiter::Verdict::kHolderGone) {
-      repair_.repair_all(actor);
+      if (const auto repaired = repair_.repair_all(actor); !repaired) return std::unexpected(repaired.error());
       waiter.reset();
     }
   }
 }
 
-void ElementPool::put_back_spare(const Actor& actor) {
+Status ElementPool::put_back_spare_into_reserve(const Actor& actor) {
   SlotJournal& journal = journals_[actor.slot];
-  if (layout_.spare_per_slot || load(journal.spare) == 0) return;
-  static_cast<void>(lock(actor, pool_.lock, Patience::kUnbounded));
+  if (load(journal.spare) == 0) return {};
+  const Patience patience = actor.repairing ? Patience::kBounded : Patience::kUnbounded;
+  if (auto status = lock(actor, pool_.lock, patience); !status) return status;
   const uint32_t count = load(pool_.spares);
   commit(reserve_[count], load(journal.spare));
   commit(pool_.spares, count + 1);
   commit(journal.spare, 0);
   unlock(pool_.lock);
+  return {};
 }
 
 Result<uint32_t> ElementPool::take_overflow(const Actor& actor) {
@@ -401,12 +421,16 @@ Result<uint32_t> ElementPool::take_overflow(const Actor& actor) {
 }
 
 void ElementPool::put_back_overflow(const Actor& actor) {
-  static_cast<void>(lock(actor, pool_.lock, Patience::kUnbounded));
   SlotJournal& journal = journals_[actor.slot];
   const uint32_t bucket = load(journal.overflow);
   commit(overflow_[bucket - 1].word, uint64_t{load(pool_.overflow_head)});
   commit(pool_.overflow_head, bucket);
   commit(journal.overflow, 0);
+}
+
+void ElementPool::give_up_overflow(const Actor& actor) {
+  static_cast<void>(lock(actor, pool_.lock, Patience::kUnbounded));
+  put_back_overflow(actor);
   unlock(pool_.lock);
 }
 

@@ -33,6 +33,8 @@ namespace skep {
 ///      moment of the call.
 ///   P3 A chunk without memory has no element in any other place; it got its memory before its first element leaves.
 /// Progress: blocking, bounded by the holders of two leaf locks; a dead holder's is repaired by whoever waits.
+///   Behind a live one that does not move an operation ends with ETIMEDOUT, except that give_up_overflow() and a live
+///   writer's put_back_spare() wait on: what they have in hand has no other place.
 /// Reclamation: where memory comes and goes (BPF_F_NO_PREALLOC), a chunk whose elements are all back waits for a grace
 ///   period, because readers may still compare a key in it, and is then given back. One such chunk is kept.
 /// Locks: a magazine, then the pool; a thief holds the magazine it takes from and nothing else. Taken with a bucket
@@ -49,18 +51,32 @@ class ElementPool {
 
   /// Takes a free element; the journal's in_hand names it.
   Result<uint32_t> take(const Actor& actor);
+  /// Sees to it that put_back() cannot fail, by locking the magazine; one of the two follows. ETIMEDOUT, EDEADLK.
+  Status begin_put_back(const Actor& actor);
   /// Puts the journal's to_free back.
   void put_back(const Actor& actor);
+  void cancel_put_back(const Actor& actor) { unlock(magazines_[actor.slot].lock); }
 
   /// The slot's spare element, taking one from the reserve where slots have none of their own. ETIMEDOUT.
-  Result<uint32_t> take_spare(const Actor& actor);
-  /// Returns it to the reserve where it came from there.
-  void put_back_spare(const Actor& actor);
+  [[gnu::always_inline]] Result<uint32_t> take_spare(const Actor& actor) {
+    if (const uint32_t spare = load(journals_[actor.slot].spare); spare != 0) [[likely]]
+      return spare;
+    return take_spare_from_reserve(actor);
+  }
+  /// Returns it to the reserve where it came from there. Only a repairer gives up: ETIMEDOUT, EDEADLK.
+  Status put_back_spare(const Actor& actor) {
+    return layout_.spare_per_slot ? Status{} : put_back_spare_into_reserve(actor);
+  }
 
   /// Takes an overflow bucket; the journal's `overflow` names it. There always is one.
   Result<uint32_t> take_overflow(const Actor& actor);
-  /// Puts the journal's overflow bucket back.
+  /// The lock that put_back_overflow() needs; taken before what must not fail. ETIMEDOUT, EDEADLK.
+  Status lock_pool(const Actor& actor) { return lock(actor, pool_.lock, Patience::kBounded); }
+  void unlock_pool() { unlock(pool_.lock); }
+  /// Puts the journal's overflow bucket back, under the pool lock.
   void put_back_overflow(const Actor& actor);
+  /// The same after an insert that failed, and so for as long as it takes.
+  void give_up_overflow(const Actor& actor);
 
   /// Finishes or undoes what the dead holder of actor.slot was doing under a magazine's and the pool's lock and
   /// releases them.
@@ -74,6 +90,8 @@ class ElementPool {
   [[nodiscard]] Bucket& overflow_bucket(uint32_t number) const { return overflow_[number - 1]; }
 
  private:
+  Result<uint32_t> take_spare_from_reserve(const Actor& actor);
+  Status put_back_spare_into_reserve(const Actor& actor);
   /// Whether a lock may be given up when its live holder does not move.
   enum class Patience { kBounded, kUnbounded };
   Status lock(const Actor& actor, std::atomic<uint32_t>& word, Patience patience);
@@ -81,7 +99,7 @@ class ElementPool {
   static void unlock(std::atomic<uint32_t>& word) { commit(word, 0); }
 
   Status refill(const Actor& actor, HashMagazine& magazine);
-  void flush(const Actor& actor, HashMagazine& magazine);
+  Status flush(const Actor& actor, HashMagazine& magazine);
   Result<uint32_t> steal(const Actor& actor);
   uint32_t pop(const Actor& actor, HashMagazine& magazine);
   uint32_t seen_slots() const;

@@ -52,10 +52,11 @@ CheckReport HashTable::check(bool writable, const std::function<uint64_t(const v
   const uint32_t seen = load(pool_.pool().slots_seen);
   if (writable) {
     const auto guard = machine_.lock_recovery(header_.file.id);
-    for (uint32_t slot = 0; slot < seen; ++slot) {
+    if (guard.error() != 0) complain("somebody repairs the map and does not come to an end");
+    for (uint32_t slot = 0; slot < seen && guard.error() == 0; ++slot) {
       const uint32_t process = load(pool_.journal(slot).process);
       if (process != 0 && load(pool_.journal(slot).bucket) != 0 && !machine_.alive(ProcessTag{process})) {
-        repair_slot(slot);
+        if (repair_slot(slot) != 0) complain("what slot " + std::to_string(slot) + " left cannot be repaired now");
       }
     }
   }

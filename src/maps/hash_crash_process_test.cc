@@ -386,7 +386,7 @@ class StoppedWriter {
 
 TEST_F(HashCrashTest, NobodyWaitsForeverForAStoppedWriter) {
   std::vector<std::unique_ptr<StoppedWriter>> pairs;
-  for (const int point : {1, 2, 3, 5, 6, 8, 12, 17, 40, 70}) {
+  for (const int point : {3, 5, 6, 8, 12, 17, 40, 50}) {  // behind the guard, which maps without an id share
     pairs.push_back(std::make_unique<StoppedWriter>(make(hash(8, 200)), machine(), point));
   }
 }

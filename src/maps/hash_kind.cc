@@ -15,8 +15,8 @@ constexpr uint64_t kLargestPart = 32768;               // of a per-CPU value: th
 /// Stands in for the repair of a map that nobody has used yet.
 class NothingToRepair final : public DeadHolderRepair {
  public:
-  void repair(const Actor&, uint32_t, uint32_t) override {}
-  bool repair_all(const Actor&) override { return false; }
+  int repair(const Actor&, uint32_t, uint32_t) override { return 0; }
+  Result<bool> repair_all(const Actor&) override { return false; }
 };
 
 }  // namespace

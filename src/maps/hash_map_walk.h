@@ -94,9 +94,10 @@ void HashMap<kKeySize, kPerCpu>::copy_matching(const Bucket& head, uint64_t word
   }
 }
 
+/// Erases the `count` elements of a virtual bucket: all or, with the error in `run`, none.
 template <uint32_t kKeySize, bool kPerCpu>
-void HashMap<kKeySize, kPerCpu>::erase_matching(Hold& hold, uint8_t tag, uint8_t mask, uint32_t count) {
-  while (count > 0) {
+bool HashMap<kKeySize, kPerCpu>::erase_matching(Run& run, Hold& hold, uint8_t tag, uint8_t mask, uint32_t count) {
+  for (uint32_t left = count; left > 0;) {
     Place place;
     for (Bucket* bucket = &hold.head(); bucket != nullptr && place.element == 0; bucket = table_.next(*bucket)) {
       for (uint32_t hits = bucket->match(tag, mask); hits != 0 && place.element == 0; hits &= hits - 1) {
@@ -105,13 +106,18 @@ void HashMap<kKeySize, kPerCpu>::erase_matching(Hold& hold, uint8_t tag, uint8_t
         if (table_.is_element(element)) place = {.bucket = bucket, .slot = slot, .element = element};
       }
     }
-    table_.erase(hold, place);
-    --count;
+    if (const auto status = table_.erase(hold, place); status) {
+      --left;
+    } else if (left == count) {
+      run.error = to_int(status.error());
+      return false;
+    }
   }
+  return true;
 }
 
 /// Goes through the virtual buckets of a run: `copy(tag, mask, before)` copies elements to the stage, which holds
-/// `before`, and `accept(tag, mask, count)` follows when they fit.
+/// `before`, and `accept(tag, mask, count)` follows when they fit and says false, with run.error, when they stay.
 template <uint32_t kKeySize, bool kPerCpu>
 template <class Copy, class Accept>
 void HashMap<kKeySize, kPerCpu>::run_bucket(Run& run, const Copy& copy, const Accept& accept) const {
@@ -124,17 +130,21 @@ void HashMap<kKeySize, kPerCpu>::run_bucket(Run& run, const Copy& copy, const Ac
       run.stage.truncate(before);
       return false;
     }
+    if (!accept(tag, mask, copied)) {
+      run.stage.truncate(before);
+      return false;
+    }
     run.left -= copied;
-    accept(tag, mask, copied);
     return true;
   };
   if (run.sub == 0 && attempt(0, 0)) {  // all of them fit
     run.sub = run.subs;
     return;
   }
+  if (run.error != 0) return;
   for (; run.sub < run.subs; ++run.sub) {
     if (!attempt(static_cast<uint8_t>(run.sub), sub_mask)) {
-      run.too_large = true;
+      run.too_large = run.error == 0;
       return;
     }
   }
@@ -200,7 +210,7 @@ BatchResult HashMap<kKeySize, kPerCpu>::lookup_batch(const void* in_cursor, void
         return 0U;
       });
     };
-    run_bucket(run, copy, [](uint8_t, uint8_t, uint32_t) {});
+    run_bucket(run, copy, [](uint8_t, uint8_t, uint32_t) { return true; });
   });
 }
 
@@ -212,7 +222,9 @@ BatchResult HashMap<kKeySize, kPerCpu>::take_batch(const Lease& lease, const voi
     run.error = hold.error();
     if (run.error != 0) return;
     const auto copy = [&](uint8_t tag, uint8_t mask, uint32_t) { copy_matching(hold.head(), 0, tag, mask, run.stage); };
-    run_bucket(run, copy, [&](uint8_t tag, uint8_t mask, uint32_t count) { erase_matching(hold, tag, mask, count); });
+    run_bucket(run, copy, [&](uint8_t tag, uint8_t mask, uint32_t count) {
+      return erase_matching(run, hold, tag, mask, count);
+    });
   });
 }
 

@@ -159,8 +159,7 @@ Status HashMap<kKeySize, kPerCpu>::erase(const Lease& lease, const void* key) {
   if (hold.error() != 0) return fail(hold.error());
   const Place place = locate(hold, at.tag, key);
   if (place.element == 0) return fail(ENOENT);
-  table_.erase(hold, place);
-  return {};
+  return table_.erase(hold, place);
 }
 
 template <uint32_t kKeySize, bool kPerCpu>
@@ -181,8 +180,7 @@ Status HashMap<kKeySize, kPerCpu>::take(const Lease& lease, const void* key, voi
   } else {
     copy_value(0, place.element, value);
   }
-  table_.erase(hold, place);
-  return {};
+  return table_.erase(hold, place);
 }
 
 template <uint32_t kKeySize, bool kPerCpu>

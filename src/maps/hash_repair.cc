@@ -22,22 +22,25 @@ int HashTable::enter_slot(uint32_t slot) {
   const uint32_t self = machine_.self().value;
   if (load(mine.process) == self) return EDEADLK;  // this thread is in the middle of another operation
   const auto guard = machine_.lock_recovery(header_.file.id);
-  if (load(mine.process) != 0) repair_slot(slot);
+  if (guard.error() != 0) return guard.error();
+  if (load(mine.process) != 0) {
+    if (const int error = repair_slot(slot); error != 0) return error;
+  }
   mark_seen(pool_.pool().slots_seen, slot);
   commit(mine.process, self);
   return 0;
 }
 
-void HashTable::repair(const Actor& actor, uint32_t slot, uint32_t process) {
-  if (process == 0) return;
+int HashTable::repair(const Actor& actor, uint32_t slot, uint32_t process) {
+  if (process == 0) return 0;
   if (!actor.repairing) {
     const auto guard = machine_.lock_recovery(header_.file.id);
-    return repair({.slot = actor.slot, .repairing = true}, slot, process);
+    return guard.error() != 0 ? guard.error() : repair({.slot = actor.slot, .repairing = true}, slot, process);
   }
-  if (pool_.journal(slot).process.load(std::memory_order_acquire) == process) repair_slot(slot);
+  return pool_.journal(slot).process.load(std::memory_order_acquire) == process ? repair_slot(slot) : 0;
 }
 
-bool HashTable::repair_all(const Actor& actor) {
+Result<bool> HashTable::repair_all(const Actor& actor) {
   bool any = false;
   const uint32_t self = machine_.self().value;
   const uint32_t slots = pool_.pool().slots_seen.load(std::memory_order_acquire);
@@ -46,7 +49,7 @@ bool HashTable::repair_all(const Actor& actor) {
     const uint32_t process = journal.process.load(std::memory_order_acquire);
     if (process == 0 || process == self || load(journal.bucket) == 0) continue;
     if (machine_.alive(ProcessTag{process})) continue;
-    repair(actor, slot, process);
+    if (const int error = repair(actor, slot, process); error != 0) return fail(error);
     any = true;
   }
   return any;
@@ -57,11 +60,12 @@ void HashTable::settle(const Lease& lease, uint32_t element) {
     const SlotJournal& journal = pool_.journal(slot);
     const uint32_t process = journal.process.load(std::memory_order_acquire);
     if (process == 0 || journal.in_place.load(std::memory_order_acquire) != element) continue;
-    if (!machine_.alive(ProcessTag{process})) repair({.slot = lease.slot()}, slot, process);
+    if (machine_.alive(ProcessTag{process})) continue;
+    if (repair({.slot = lease.slot()}, slot, process) != 0) return;
   }
 }
 
-void HashTable::repair_slot(uint32_t slot) {
+int HashTable::repair_slot(uint32_t slot) {
   const Actor actor{.slot = slot, .repairing = true};
   SlotJournal& journal = pool_.journal(slot);
   pool_.repair_locks(actor);
@@ -70,14 +74,19 @@ void HashTable::repair_slot(uint32_t slot) {
     const uint64_t word = head.word.load(std::memory_order_acquire);
     if (Bucket::holder(word) == slot + 1) {
       Hold hold(*this, actor, head, word);
-      repair_chain(hold);
+      if (const Status repaired = repair_chain(hold); !repaired) {
+        hold.error_ = to_int(repaired.error());  // the chain stays the dead one's
+        return hold.error_;
+      }
     }
   }
   commit(journal.bucket, 0);
   commit(journal.process, 0);
+  return 0;
 }
 
-void HashTable::repair_chain(Hold& hold) {
+// Where a live holder of the magazine or the pool does not move, the repair ends as if the repairer had died.
+Status HashTable::repair_chain(Hold& hold) {
   SlotJournal& left = journal(hold);
   if (load(left.in_place) != 0) finish_in_place(hold);
   raise_version(hold);  // whatever was unlinked, T3 holds from here on
@@ -93,23 +102,28 @@ void HashTable::repair_chain(Hold& hold) {
     if (contains(hold, element)) {
       commit(left.to_free, 0);
     } else {
+      if (auto status = pool_.begin_put_back(hold.actor_); !status) return status;
       pool_.put_back(hold.actor_);
     }
   }
-  if (const uint32_t number = load(left.overflow); number != 0) {
-    bool linked_in = false;
-    for (const Bucket* bucket = hold.head_; bucket != nullptr; bucket = next(*bucket)) {
-      linked_in |= bucket == &overflow_[number - 1];
+  if (load(left.overflow) != 0 || next(*hold.head_) != nullptr) {
+    if (auto status = pool_.lock_pool(hold.actor_); !status) return status;
+    if (const uint32_t number = load(left.overflow); number != 0) {
+      bool linked_in = false;
+      for (const Bucket* bucket = hold.head_; bucket != nullptr; bucket = next(*bucket)) {
+        linked_in |= bucket == &overflow_[number - 1];
+      }
+      if (linked_in) {
+        commit(left.overflow, 0);
+      } else {
+        pool_.put_back_overflow(hold.actor_);
+      }
     }
-    if (linked_in) {
-      commit(left.overflow, 0);
-    } else {
-      pool_.put_back_overflow(hold.actor_);
+    while (compact_one(hold)) {
     }
+    pool_.unlock_pool();
   }
-  while (compact_one(hold)) {
-  }
-  pool_.put_back_spare(hold.actor_);
+  return pool_.put_back_spare(hold.actor_);
 }
 
 bool HashTable::compact_one(Hold& hold) {

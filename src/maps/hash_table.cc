@@ -53,7 +53,10 @@ int HashTable::wait_for(Hold& hold) {
       case Waiter::Verdict::kTryAgain:
         break;
       case Waiter::Verdict::kHolderGone:
-        repair(hold.actor_, holder - 1, process.value);
+        if (const int error = repair(hold.actor_, holder - 1, process.value); error != 0) {
+          commit(mine.bucket, 0);
+          return error;
+        }
         waited_for = 0;
         break;
       case Waiter::Verdict::kOwnThread:
@@ -96,12 +99,30 @@ void HashTable::grow(Hold& hold, const Place& last, uint32_t number, uint8_t tag
   commit(journal(hold).overflow, 0);
 }
 
-void HashTable::erase(Hold& hold, const Place& place) {
+bool HashTable::shrinks(const Hold& hold) const {
+  const Bucket* last = hold.head_;
+  while (const Bucket* further = next(*last)) last = further;
+  return last != hold.head_ && load(last->slots[1]) == 0;  // T2
+}
+
+// What can fail comes first: the locks under which the element, and perhaps a bucket, are given back.
+Status HashTable::erase(Hold& hold, const Place& place) {
+  if (auto status = pool_.begin_put_back(hold.actor_); !status) return status;
+  const bool is_chain = next(*hold.head_) != nullptr;
+  const bool drops_bucket = is_chain && shrinks(hold);
+  if (drops_bucket) {
+    if (auto status = pool_.lock_pool(hold.actor_); !status) {
+      pool_.cancel_put_back(hold.actor_);
+      return status;
+    }
+  }
   commit(journal(hold).to_free, place.element);
   commit(place.bucket->slots[place.slot], 0);  // COMMIT
   raise_version(hold);
-  if (next(*hold.head_) != nullptr) fill_hole(hold, place);
+  if (is_chain) fill_hole(hold, place);
+  if (drops_bucket) pool_.unlock_pool();
   pool_.put_back(hold.actor_);
+  return {};
 }
 
 void HashTable::fill_hole(Hold& hold, const Place& hole) {

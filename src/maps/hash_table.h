@@ -118,7 +118,7 @@ class HashTable final : public DeadHolderRepair {
     raise_version(hold);
     commit(journal(hold).spare, place.element);
     commit(journal(hold).replaced, 0);
-    pool_.put_back_spare(hold.actor_);
+    static_cast<void>(pool_.put_back_spare(hold.actor_));
     return {};
   }
 
@@ -132,18 +132,18 @@ class HashTable final : public DeadHolderRepair {
     commit(journal(hold).in_place_cpu, cpu_plus_one);
     commit(journal(hold).in_place, element);  // COMMIT, as far as a crash is concerned
     finish_in_place(hold);
-    pool_.put_back_spare(hold.actor_);
+    static_cast<void>(pool_.put_back_spare(hold.actor_));
     return {};
   }
 
-  /// Unlinks and frees an element.
-  void erase(Hold& hold, const Place& place);
+  /// Unlinks and frees an element. ETIMEDOUT, EDEADLK: nothing happened.
+  Status erase(Hold& hold, const Place& place);
 
   /// Completes what a dead process was writing into `element` in place.
   void settle(const Lease& lease, uint32_t element);
 
-  void repair(const Actor& actor, uint32_t slot, uint32_t process) override;
-  bool repair_all(const Actor& actor) override;
+  int repair(const Actor& actor, uint32_t slot, uint32_t process) override;
+  Result<bool> repair_all(const Actor& actor) override;
 
   /// Checks every invariant of this file and of element_pool.h, repairing what dead processes left first if it may.
   [[nodiscard]] CheckReport check(bool writable, const std::function<uint64_t(const void* key)>& hash_of);
@@ -204,7 +204,7 @@ class HashTable final : public DeadHolderRepair {
     if (!number) return std::unexpected(number.error());
     const auto element = pool_.take(hold.actor_);
     if (!element) {
-      pool_.put_back_overflow(hold.actor_);
+      pool_.give_up_overflow(hold.actor_);
       return std::unexpected(element.error());
     }
     std::atomic_thread_fence(std::memory_order_release);
@@ -235,8 +235,10 @@ class HashTable final : public DeadHolderRepair {
   void drop_last_bucket(Hold& hold, Bucket& parent);
   bool compact_one(Hold& hold);
 
-  void repair_slot(uint32_t slot);
-  void repair_chain(Hold& hold);
+  int repair_slot(uint32_t slot);
+  Status repair_chain(Hold& hold);
+  /// Whether the chain loses its last bucket when it loses an element.
+  [[nodiscard]] bool shrinks(const Hold& hold) const;
 
   const HashLayout layout_;
   MapHeader& header_;

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "memory/result.h"
+
 namespace skep {
 
 /// What the holder of one machine slot is doing to one hash map; read by whoever repairs the map after its death.
@@ -43,10 +45,11 @@ struct Actor {
 /// How a lock that a dead process holds is repaired.
 class DeadHolderRepair {
  public:
-  /// Repairs what `process` left in `slot`, if it has not been done yet. The process is dead.
-  virtual void repair(const Actor& actor, uint32_t slot, uint32_t process) = 0;
-  /// Repairs what every dead process left; whether there was anything.
-  virtual bool repair_all(const Actor& actor) = 0;
+  /// Repairs what `process` left in `slot`, if it has not been done yet. The process is dead. 0, or why not:
+  /// ETIMEDOUT (another repairer does not move), EDEADLK (this thread is one, interrupted by a signal).
+  virtual int repair(const Actor& actor, uint32_t slot, uint32_t process) = 0;
+  /// Repairs what every dead process left; whether there was anything. Errors as repair().
+  virtual Result<bool> repair_all(const Actor& actor) = 0;
 
  protected:
   ~DeadHolderRepair() = default;
