@@ -23,7 +23,7 @@ struct Machine::ProcessSide {
   DeferredQueue deferred;
   std::array<std::atomic<const void*>, 64> recovering{};  // threads that hold recovery guards: recovery.h
   std::atomic<bool> listed{false};                        // in the registry
-  std::atomic<uint64_t> next_liveness_check{0};  // CLOCK_MONOTONIC ns; scans ask for the living no sooner
+  std::atomic<uint64_t> next_liveness_check{0};           // CLOCK_MONOTONIC ns; scans ask for the living no sooner
 
   /// Registers this process under an index of its own, through `fd`, the description that `window` maps. False, with
   /// errno: EAGAIN when all indices are taken. Async-signal-safe.

@@ -8,8 +8,8 @@
 
 namespace skep {
 
-/// Excludes all other recoverers of one subject, in all threads and processes of the instance, until it is destroyed, in
-/// the thread that made it. The operating system releases it when the process dies. Take no other one inside.
+/// Excludes all other recoverers of one subject, in all threads and processes of the instance, until it is destroyed,
+/// in the thread that made it. The operating system releases it when the process dies. Take no other one inside.
 ///
 /// The lock of the file tells processes apart, a word of the process's own its threads. Both are tried together and
 /// neither is kept while the other is waited for, so that a stopped recoverer of one subject delays no other subject.

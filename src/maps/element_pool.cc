@@ -172,7 +172,8 @@ Result<uint32_t> ElementPool::steal(const Actor& actor) {
 Status ElementPool::begin_put_back(const Actor& actor) {
   HashMagazine& own = magazines_[actor.slot];
   if (auto status = lock(actor, own.lock, Patience::kBounded); !status) return status;
-  if (load(own.count) < HashMagazine::kCapacity) [[likely]] return {};
+  if (load(own.count) < HashMagazine::kCapacity) [[likely]]
+    return {};
   auto status = flush(actor, own);  // as put_back() could not
   if (!status) unlock(own.lock);
   return status;

@@ -84,7 +84,8 @@ void HashMap<kKeySize, kPerCpu>::copy_matching(const Bucket& head, uint64_t word
       const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
       const uint32_t element = bucket->slots[slot].load(std::memory_order_acquire);
       if (!table_.is_element(element)) continue;
-      // An insert between the two loads, which raises no version, may have put an element of another virtual bucket here.
+      // An insert between the two loads, which raises no version, may have put an element of another virtual bucket
+      // here.
       if (((bucket->tags[slot].load(std::memory_order_relaxed) ^ tag) & mask) != 0) continue;
       stage.add_room();
       copy_from_shared(stage.key(), table_.elements().key(element), key_size());
@@ -222,9 +223,8 @@ BatchResult HashMap<kKeySize, kPerCpu>::take_batch(const Lease& lease, const voi
     run.error = hold.error();
     if (run.error != 0) return;
     const auto copy = [&](uint8_t tag, uint8_t mask, uint32_t) { copy_matching(hold.head(), 0, tag, mask, run.stage); };
-    run_bucket(run, copy, [&](uint8_t tag, uint8_t mask, uint32_t count) {
-      return erase_matching(run, hold, tag, mask, count);
-    });
+    run_bucket(run, copy,
+               [&](uint8_t tag, uint8_t mask, uint32_t count) { return erase_matching(run, hold, tag, mask, count); });
   });
 }
 
