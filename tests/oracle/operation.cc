@@ -137,7 +137,13 @@ std::string difference(const Operation& operation, const Outcome& kernel, const 
   if (kernel_attr != skep_attr) return "attr: kernel " + hex(kernel_attr) + "\n    skep " + hex(skep_attr);
   size_t first = 0;
   if (operation.compare == Operation::Compare::kSortedBatch) {
-    if (batch_elements(operation, kernel) != batch_elements(operation, skep)) return "batch elements differ";
+    const auto of_kernel = batch_elements(operation, kernel);
+    const auto of_skep = batch_elements(operation, skep);
+    const auto [in_kernel, in_skep] = std::ranges::mismatch(of_kernel, of_skep);
+    if (in_kernel != of_kernel.end()) {
+      return "batch elements differ: kernel " + hex(in_kernel->first) + " = " + hex(in_kernel->second, 2000) +
+             "\n    skep " + hex(in_skep->first) + " = " + hex(in_skep->second, 2000);
+    }
     first = 2;
   }
   for (size_t i = first; i < kernel.buffers.size(); ++i) {
