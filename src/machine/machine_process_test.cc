@@ -153,16 +153,16 @@ TEST_F(MachineProcessTest, ChildWithoutFreeDescriptorsRegistersLater) {
 }
 
 TEST_F(MachineProcessTest, ChildThatNeverRegisteredClosesItsMachine) {
-  Child child([&] {
+  Child child([&machine = machine_, directory = directory_.fd()] {
     rlimit limit{};
     getrlimit(RLIMIT_NOFILE, &limit);
     const rlimit none = {0, limit.rlim_max};
     setrlimit(RLIMIT_NOFILE, &none);
     const pid_t pid = fork();
     if (pid == 0) {
-      machine_.reset();
+      machine.reset();
       setrlimit(RLIMIT_NOFILE, &limit);
-      const auto again = Machine::open(directory_.fd());
+      const auto again = Machine::open(directory);
       if (!again) _exit(1);
       const Child grandchild([] { return true; });  // the fork handlers go through the machines that are open
       _exit((*again)->alive((*again)->self()) ? 0 : 2);
