@@ -22,7 +22,7 @@ class GuardedArena {
   uint8_t* allocate(size_t size);
   /// An address that faults on any access.
   [[nodiscard]] uint64_t forbidden_address() const;
-  /// An address whose page can be read but not written.
+  /// An address that can be read but not written, nearly kSlotBytes from there on; zeros.
   [[nodiscard]] uint64_t read_only_address() const;
 
   static constexpr size_t kSlotBytes = size_t{2} << 20;
