@@ -36,6 +36,8 @@ class Lease {
   /// The CPU that per-CPU operations mean: the slot itself where it is a CPU, else slot modulo CPUs.
   [[nodiscard]] uint32_t cpu() const { return cpu_; }
   [[nodiscard]] Machine& machine() const { return *machine_; }
+  /// Machine::self(), which a holder knows at once.
+  [[nodiscard]] ProcessTag process() const { return {static_cast<uint32_t>(machine_->thread_state().tag_word >> 32)}; }
 
  private:
   Machine* machine_;

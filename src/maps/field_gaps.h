@@ -52,7 +52,16 @@ class FieldGaps {
   }
 
   /// copy_to_shared() around the locks. `from` has its special fields cleared.
-  void copy_in(void* shared, const void* from, size_t size) const {
+  [[gnu::always_inline]] void copy_in(void* shared, const void* from, size_t size) const {
+    if (count_ == 0) [[likely]] {
+      if (size == 8) return copy_to_shared(shared, from, 8);
+      return copy_to_shared(shared, from, size);
+    }
+    copy_around(shared, from, size);
+  }
+
+ private:
+  void copy_around(void* shared, const void* from, size_t size) const {
     size_t done = 0;
     for (uint32_t i = 0; i < count_; ++i) {
       if (!gaps_[i].lock) continue;
@@ -62,7 +71,6 @@ class FieldGaps {
     copy_part(shared, from, done, size);
   }
 
- private:
   struct Gap {
     uint32_t offset, size;
     bool lock;

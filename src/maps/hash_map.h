@@ -78,25 +78,30 @@ class HashMap final : public Map {
   [[nodiscard]] uint32_t key_size() const { return kKeySize != 0 ? kKeySize : key_size_; }
 
   // -- reading: hash_map_read.h --
-  [[nodiscard]] uint32_t search(const Bucket& head, uint8_t tag, const void* key) const;
+  // Inlined without asking: a lookup is shorter than the calls that a compiler's estimate would leave in it.
+  [[nodiscard, gnu::always_inline]] uint32_t search(const Bucket& head, uint8_t tag, const void* key) const;
   template <class Use>
-  uint32_t read_chain(const Bucket& head, const Use& use) const;
+  [[gnu::always_inline]] uint32_t read_chain(const Bucket& head, const Use& use) const;
   template <class Use>
-  uint32_t read_element(const Probe& at, const void* key, const Use& use) const;
-  void copy_value(uint64_t word, uint32_t element, void* value) const;
+  [[gnu::noinline]] uint32_t read_chain_again(const Bucket& head, Use use) const;
+  template <class Use>
+  [[gnu::always_inline]] uint32_t read_element(const Probe& at, const void* key, const Use& use) const;
+  [[gnu::always_inline]] void copy_value(uint64_t word, uint32_t element, void* value) const;
   Status lookup_locked(const void* key, void* value) const;
   [[nodiscard]] uint32_t successor(const Bucket& head, int tag, const std::byte* key) const;
   bool first_key_from(uint32_t bucket, void* next) const;
 
   // -- writing: hash_map_write.h --
-  [[nodiscard]] Place locate(const Hold& hold, uint8_t tag, const void* key) const;
-  Status check_update_flags(uint64_t flags, bool from_program) const;
-  Status put(const Lease& lease, const void* key, const void* value, uint64_t flags, uint32_t own_cpu);
-  Status overwrite(Hold& hold, const Place& place, const void* key, const void* value, uint64_t flags,
-                   uint32_t own_cpu);
+  [[nodiscard, gnu::always_inline]] Place locate(const Hold& hold, uint8_t tag, const void* key) const;
+  [[gnu::always_inline]] Status check_update_flags(uint64_t flags, bool from_program) const;
+  [[gnu::always_inline]] Status put(const Lease& lease, const void* key, const void* value, uint64_t flags,
+                                    uint32_t own_cpu);
+  [[gnu::always_inline]] Status overwrite(Hold& hold, const Place& place, const void* key, const void* value,
+                                          uint64_t flags, uint32_t own_cpu);
   Status overwrite_locked(Hold& hold, uint32_t element, const void* value);
   Status overwrite_part(Hold& hold, uint32_t element, uint32_t cpu, const void* value);
-  void fill(uint32_t element, const void* key, const void* value, uint64_t flags, uint32_t own_cpu) const;
+  [[gnu::always_inline]] void fill(uint32_t element, const void* key, const void* value, uint64_t flags,
+                                   uint32_t own_cpu) const;
 
   // -- walking: hash_map_walk.h --
   class Stage;

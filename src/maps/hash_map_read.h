@@ -18,7 +18,7 @@ namespace skep {
 /// A reader section where memory comes and goes; nothing where it stays.
 class OptionalReaderSection {
  public:
-  OptionalReaderSection(Machine& machine, bool needed) {
+  [[gnu::always_inline]] OptionalReaderSection(Machine& machine, bool needed) {
     if (needed) [[unlikely]]
       section_.emplace(machine);
   }
@@ -63,7 +63,19 @@ inline uint32_t HashMap<kKeySize, kPerCpu>::search(const Bucket& head, uint8_t t
 template <uint32_t kKeySize, bool kPerCpu>
 template <class Use>
 inline uint32_t HashMap<kKeySize, kPerCpu>::read_chain(const Bucket& head, const Use& use) const {
-  for (uint32_t attempt = 1;; ++attempt) {
+  // As in read_chain_again(), for the reader that nobody disturbs.
+  const uint64_t before = head.word.load(std::memory_order_acquire);
+  const uint32_t result = use(before);
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (Bucket::same_version(before, head.word.load(std::memory_order_relaxed))) [[likely]]
+    return result;
+  return read_chain_again(head, use);
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+template <class Use>
+uint32_t HashMap<kKeySize, kPerCpu>::read_chain_again(const Bucket& head, Use use) const {
+  for (uint32_t attempt = 2;; ++attempt) {
     // Acquire pairs with raise_version() and end(): what was moved before is seen where it is now.
     const uint64_t before = head.word.load(std::memory_order_acquire);
     const uint32_t result = use(before);
@@ -86,11 +98,13 @@ template <uint32_t kKeySize, bool kPerCpu>
 template <class Use>
 inline uint32_t HashMap<kKeySize, kPerCpu>::read_element(const Probe& at, const void* key, const Use& use) const {
   const Bucket& head = buckets_[at.bucket];
-  return read_chain(head, [&](uint64_t word) {
-    const uint32_t element = search(head, at.tag, key);
-    if (element != 0) use(word, element);
-    return element;
-  });
+  // Captured by value, so that only a reader who is disturbed needs them in memory.
+  return read_chain(
+      head, [ =, this, &head ](uint64_t word) __attribute__((always_inline)) {
+        const uint32_t element = search(head, at.tag, key);
+        if (element != 0) use(word, element);
+        return element;
+      });
 }
 
 template <uint32_t kKeySize, bool kPerCpu>
@@ -101,7 +115,12 @@ inline void HashMap<kKeySize, kPerCpu>::copy_value(uint64_t word, uint32_t eleme
                        table_.readable_part(word, element, cpu), value_room_);
     }
   } else {
-    copy_from_shared(value, table_.readable_part(word, element, 0), value_size_);
+    const std::byte* const shared = table_.readable_part(word, element, 0);
+    if (value_size_ == 8) {
+      copy_from_shared(value, shared, 8);
+    } else {
+      copy_from_shared(value, shared, value_size_);
+    }
     if (table_.gaps().any()) [[unlikely]]
       table_.gaps().clear(value);
   }
@@ -125,8 +144,9 @@ Status HashMap<kKeySize, kPerCpu>::lookup(const void* key, void* value, uint64_t
     }
   }
   const OptionalReaderSection section(machine_, growing_);
-  const uint32_t element =
-      read_element(probe(key), key, [&](uint64_t word, uint32_t found) { copy_value(word, found, value); });
+  const uint32_t element = read_element(
+      probe(key), key,
+      [ =, this ](uint64_t word, uint32_t found) __attribute__((always_inline)) { copy_value(word, found, value); });
   if (element == 0) return fail(ENOENT);
   return {};
 }

@@ -28,7 +28,7 @@ inline HashTable::Place HashMap<kKeySize, kPerCpu>::locate(const Hold& hold, uin
 }
 
 template <uint32_t kKeySize, bool kPerCpu>
-Status HashMap<kKeySize, kPerCpu>::check_update_flags(uint64_t flags, bool from_program) const {
+inline Status HashMap<kKeySize, kPerCpu>::check_update_flags(uint64_t flags, bool from_program) const {
   if (flags <= BPF_EXIST) [[likely]]
     return {};
   if constexpr (kPerCpu) {

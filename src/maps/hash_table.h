@@ -64,11 +64,11 @@ class HashTable final : public DeadHolderRepair {
   /// The exclusive right to change one chain, while it lives.
   class Hold {
    public:
-    Hold(HashTable& table, const Lease& lease, uint32_t bucket)
+    [[gnu::always_inline]] Hold(HashTable& table, const Lease& lease, uint32_t bucket)
         : table_(table), actor_{.slot = lease.slot()}, head_(&table.buckets_[bucket]) {
-      error_ = table.begin(*this, bucket);
+      error_ = table.begin(*this, bucket, lease.process());
     }
-    ~Hold() {
+    [[gnu::always_inline]] ~Hold() {
       if (error_ == 0) table_.end(*this);
     }
     Hold(const Hold&) = delete;
@@ -108,7 +108,7 @@ class HashTable final : public DeadHolderRepair {
 
   /// Puts the spare element in the place of another: `fill(element)` writes its key and value first. ETIMEDOUT.
   template <class Fill>
-  Status replace(Hold& hold, const Place& place, const Fill& fill) {
+  [[gnu::always_inline]] Status replace(Hold& hold, const Place& place, const Fill& fill) {
     const auto spare = pool_.take_spare(hold.actor_);
     if (!spare) return std::unexpected(spare.error());
     std::atomic_thread_fence(std::memory_order_release);
@@ -172,9 +172,9 @@ class HashTable final : public DeadHolderRepair {
   }
 
  private:
-  int begin(Hold& hold, uint32_t bucket) {
+  [[gnu::always_inline]] int begin(Hold& hold, uint32_t bucket, ProcessTag self) {
     SlotJournal& mine = pool_.journal(hold.actor_.slot);
-    if (mine.process.load(std::memory_order_relaxed) != machine_.self().value ||
+    if (mine.process.load(std::memory_order_relaxed) != self.value ||
         mine.bucket.load(std::memory_order_relaxed) != 0) [[unlikely]] {
       if (const int error = enter_slot(hold.actor_.slot); error != 0) return error;
     }
@@ -190,7 +190,7 @@ class HashTable final : public DeadHolderRepair {
     }
     return wait_for(hold);
   }
-  void end(Hold& hold) {
+  [[gnu::always_inline]] void end(Hold& hold) {
     // Release pairs with the acquire in begin() and wait_for().
     commit(hold.head_->word, hold.word_ & ~(Bucket::kHolderMask | Bucket::kInPlace));
     commit(journal(hold).bucket, 0);

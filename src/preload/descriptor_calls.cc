@@ -20,15 +20,27 @@ using namespace skep::preload;
 
 namespace {
 
-long take_bpf(long command, long attr, long size) {
-  if (!serving() && start() == nullptr) [[unlikely]]
-    return -1;
-  const int result =
-      skep_bpf(static_cast<int>(command), reinterpret_cast<bpf_attr*>(attr), static_cast<unsigned>(size));
-  if (result < 0 && errno == ENOMEM) [[unlikely]]
+[[gnu::noinline]] long fail_bpf(int error) {
+  errno = error;
+  if (error == ENOMEM) [[unlikely]]
     explain_no_memory();
-  return result;
+  return -1;
 }
+
+[[gnu::always_inline]] inline long bpf_in(skep::Process& process, long command, long attr, long size) {
+  const int answer =
+      skep::bpf(process, static_cast<int>(command), reinterpret_cast<bpf_attr*>(attr), static_cast<unsigned>(size));
+  if (answer >= 0) [[likely]]
+    return answer;
+  return fail_bpf(-answer);
+}
+
+[[gnu::noinline, gnu::cold]] long first_bpf(long command, long attr, long size) {
+  skep::Process* process = start();
+  return process == nullptr ? -1 : bpf_in(*process, command, attr, size);
+}
+
+long other_call(long number, long a, long b, long c, long d, long e, long f);
 
 }  // namespace
 
@@ -36,9 +48,17 @@ long take_bpf(long command, long attr, long size) {
 // the caller has put into them, which is what libc's own does.
 SKEP_TAKES long skep_syscall(long number, long a, long b, long c, long d, long e, long f) __asm__("syscall");
 long skep_syscall(long number, long a, long b, long c, long d, long e, long f) {
+  if (number == SYS_bpf) [[likely]] {  // the others pay the kernel anyway
+    skep::Process* process = running_process();
+    return process != nullptr ? bpf_in(*process, a, b, c) : first_bpf(a, b, c);
+  }
+  return other_call(number, a, b, c, d, e, f);
+}
+
+namespace {
+
+[[gnu::noinline]] long other_call(long number, long a, long b, long c, long d, long e, long f) {
   switch (number) {
-    case SYS_bpf:
-      return take_bpf(a, b, c);
     case SYS_close: {
       const Closing closing(static_cast<int>(a));
       return kernel_call(number, a, b, c, d, e, f);
@@ -53,6 +73,8 @@ long skep_syscall(long number, long a, long b, long c, long d, long e, long f) {
       return kernel_call(number, a, b, c, d, e, f);
   }
 }
+
+}  // namespace
 
 SKEP_TAKES int close(int fd) {
   const Closing closing(fd);

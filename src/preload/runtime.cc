@@ -15,9 +15,11 @@
 #include "syscall/process.h"
 
 namespace skep::preload {
+
+constinit std::atomic<Process*> the_process{nullptr};
+
 namespace {
 
-std::atomic<Process*> the_process{nullptr};        // release pairs with the acquire in serving()
 std::atomic<bool> failed{false};                   // sticky: a client that asks a thousand times is told once
 std::atomic<const Places*> known_places{nullptr};  // set once, never freed; release pairs with find_places()'s acquire
 
@@ -58,12 +60,9 @@ void explain_no_memory() {
   errno = saved_errno;
 }
 
-bool serving() { return the_process.load(std::memory_order_acquire) != nullptr; }
-
 Process* start() {
-  if (Process* process = the_process.load(std::memory_order_acquire)) [[likely]]
-    return process;
-  return start_slowly();
+  Process* process = running_process();
+  return process != nullptr ? process : start_slowly();
 }
 
 const Places* find_places() {

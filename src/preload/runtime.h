@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <string>
 
 namespace skep {
@@ -16,8 +17,10 @@ Process* start();
 /// After an ENOMEM: tells the user once, on stderr, what is full and which variable moves it. Keeps errno.
 void explain_no_memory();
 
-/// Whether start() has succeeded before. One load.
-bool serving();
+/// What start() gave, null before it succeeded. One load.
+extern constinit std::atomic<Process*> the_process;  // the release in start() pairs with the acquire here
+inline Process* running_process() { return the_process.load(std::memory_order_acquire); }
+inline bool serving() { return running_process() != nullptr; }
 
 /// Where the instance lies, as the kernel names it: no symbolic links in it.
 struct Places {

@@ -21,7 +21,6 @@ std::byte* Bounce::take(size_t size) {
   if (size > kKept || kept.lent) return new (std::nothrow) std::byte[size];
   kept.lent = true;
   std::atomic_signal_fence(std::memory_order_seq_cst);  // a signal handler of this thread sees it lent from here on
-  borrowed_ = true;
   if (kept.size < size) {
     // Powers of two, so that a thread which asks for ever more settles soon.
     size_t grown = 4 * kSmall;
@@ -32,12 +31,12 @@ std::byte* Bounce::take(size_t size) {
   return kept.block.get();
 }
 
-void Bounce::give_back() {
-  if (borrowed_) {
+void Bounce::give_back(std::byte* data) {
+  if (data == kept.block.get()) {
     std::atomic_signal_fence(std::memory_order_seq_cst);
     kept.lent = false;
   } else {
-    delete[] data_;
+    delete[] data;
   }
 }
 

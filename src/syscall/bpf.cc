@@ -4,18 +4,33 @@
 #include <cstring>
 
 #include "syscall/commands.h"
+#include "syscall/element_attr.h"
 #include "syscall/process.h"
 
 namespace skep {
 namespace {
 
 using Command = Answer (*)(Caller&);
+using ElementCommand = int (*)(Process&, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags);
+
+template <ElementCommand kRun>
+Answer on_element(Caller& caller) {
+  const int result = kRun(caller.process, caller.attr.map_fd, caller.attr.key, caller.attr.value, caller.attr.flags);
+  if (result < 0) return fail(-result);
+  return result;
+}
 
 /// One row per command of bpf(2), in the order of its numbers. Bytes of the attr from `used` on must be zero.
 struct Row {
   uint32_t used;
-  Command run;  // null: answers like a kernel that was built without it
+  Command run;                              // null: answers like a kernel that was built without it
+  ElementCommand run_on_element = nullptr;  // the same for the commands on one element
 };
+
+template <ElementCommand kRun>
+constexpr Row element_row(uint32_t used) {
+  return {used, on_element<kRun>, kRun};
+}
 
 #define SKEP_END_OF(field) static_cast<uint32_t>(offsetof(bpf_attr, field) + sizeof(bpf_attr::field))
 constexpr uint32_t kWholeAttr = sizeof(bpf_attr);
@@ -28,10 +43,10 @@ constexpr uint32_t kBindMapEnd = sizeof(bpf_attr{}.prog_bind_map);
 
 constexpr Row kCommands[] = {
     /* MAP_CREATE                 */ {SKEP_END_OF(excl_prog_hash_size), map_create},
-    /* MAP_LOOKUP_ELEM            */ {SKEP_END_OF(flags), map_lookup_elem},
-    /* MAP_UPDATE_ELEM            */ {SKEP_END_OF(flags), map_update_elem},
-    /* MAP_DELETE_ELEM            */ {SKEP_END_OF(key), map_delete_elem},
-    /* MAP_GET_NEXT_KEY           */ {SKEP_END_OF(next_key), map_get_next_key},
+    /* MAP_LOOKUP_ELEM            */ element_row<map_lookup_elem>(SKEP_END_OF(flags)),
+    /* MAP_UPDATE_ELEM            */ element_row<map_update_elem>(SKEP_END_OF(flags)),
+    /* MAP_DELETE_ELEM            */ element_row<map_delete_elem>(SKEP_END_OF(key)),
+    /* MAP_GET_NEXT_KEY           */ element_row<map_get_next_key>(SKEP_END_OF(next_key)),
     /* PROG_LOAD                  */ {SKEP_END_OF(keyring_id), prog_load},
     /* OBJ_PIN                    */ {SKEP_END_OF(path_fd), obj_pin},
     /* OBJ_GET                    */ {SKEP_END_OF(path_fd), obj_get},
@@ -48,7 +63,7 @@ constexpr Row kCommands[] = {
     /* BTF_LOAD                   */ {SKEP_END_OF(btf_token_fd), btf_load},
     /* BTF_GET_FD_BY_ID           */ {SKEP_END_OF(fd_by_id_token_fd), btf_get_fd_by_id},
     /* TASK_FD_QUERY              */ {kWholeAttr, nullptr},
-    /* MAP_LOOKUP_AND_DELETE_ELEM */ {SKEP_END_OF(flags), map_lookup_and_delete_elem},
+    /* MAP_LOOKUP_AND_DELETE_ELEM */ element_row<map_lookup_and_delete_elem>(SKEP_END_OF(flags)),
     /* MAP_FREEZE                 */ {SKEP_END_OF(map_fd), map_freeze},
     /* BTF_GET_NEXT_ID            */ {SKEP_END_OF(next_id), btf_get_next_id},
     /* MAP_LOOKUP_BATCH           */ {kBatchEnd, map_lookup_batch},
@@ -91,10 +106,44 @@ int check_tail(uint64_t user_attr, unsigned size) {
   return all_zero(tail, length) ? 0 : E2BIG;
 }
 
+/// Rules 3 and 5 of an attr that has all the fields of an element, and no more bytes than skep's, read in place.
+[[gnu::always_inline]] inline int element_command(Process& process, const Row& row, uint64_t user_attr, unsigned size) {
+  ElementAttr attr;
+  if (!plausible_user_range(user_attr, size) || !read_element_attr(attr, user_attr)) return -EFAULT;
+  if (size > kElementAttrEnd) {
+    const UserZeros zeros = user_zeros(user_attr + kElementAttrEnd, size - kElementAttrEnd);
+    if (zeros == UserZeros::kFault) return -EFAULT;
+    if (zeros == UserZeros::kNo) return -EINVAL;
+  }
+  if ((row.used <= offsetof(bpf_attr, value) && attr.value != 0) ||
+      (row.used <= offsetof(bpf_attr, flags) && attr.flags != 0))
+    return -EINVAL;
+  return row.run_on_element(process, attr.map_fd, attr.key, attr.value, attr.flags);
+}
+
+[[gnu::noinline]] int longer_element_command(Process& process, const Row& row, uint64_t user_attr, unsigned size) {
+  return element_command(process, row, user_attr, size);
+}
+
+[[gnu::noinline]] int any_command(Process& process, int cmd, uint64_t address, unsigned int size);
+
 }  // namespace
 
 int bpf(Process& process, int cmd, bpf_attr* user_attr, unsigned int size) {
   const auto address = reinterpret_cast<uint64_t>(user_attr);
+  if (static_cast<unsigned>(cmd) < kCommandCount && kCommands[cmd].run_on_element != nullptr &&
+      size >= kElementAttrEnd && size <= sizeof(bpf_attr)) [[likely]] {
+    if (size == kElementAttrEnd) [[likely]]
+      return element_command(process, kCommands[cmd], address, kElementAttrEnd);
+    return longer_element_command(process, kCommands[cmd], address, size);
+  }
+  return any_command(process, cmd, address, size);
+}
+
+namespace {
+
+int any_command(Process& process, int cmd, uint64_t address, unsigned int size) {
+  clear_last_error();
   if (size > kLargestAttr) return -E2BIG;
   if (size > sizeof(bpf_attr)) {
     if (const int error = check_tail(address, size); error != 0) return -error;
@@ -109,17 +158,15 @@ int bpf(Process& process, int cmd, bpf_attr* user_attr, unsigned int size) {
   if (row.run == nullptr || (size > row.used && !all_zero(bytes + row.used, size - row.used))) return -EINVAL;
   if (size < row.used) std::memset(bytes + size, 0, row.used - size);
   Caller caller{process, attr, address, size};
-  const Answer answer = row.run(caller);
-  return answer ? *answer : -to_int(answer.error());
+  return to_result(row.run(caller));
 }
 
+}  // namespace
 }  // namespace skep
 
 extern "C" {
 
 __attribute__((visibility("default"))) int skep_bpf(int cmd, union bpf_attr* attr, unsigned int size) {
-  const bool on_element = cmd >= BPF_MAP_LOOKUP_ELEM && cmd <= BPF_MAP_GET_NEXT_KEY;
-  if (!on_element) skep::clear_last_error();
   skep::Process* process = skep::default_process();
   const int answer = process == nullptr ? -ENOSYS : skep::bpf(*process, cmd, attr, size);
   if (answer >= 0) [[likely]]

@@ -16,7 +16,8 @@ namespace skep {
 /// One process's side of an instance: what skep_bpf() works on.
 struct Process {
   explicit Process(std::shared_ptr<Instance> whose) : instance(std::move(whose)) { install_user_fault_handlers(); }
-  std::shared_ptr<Instance> instance;
+  const std::shared_ptr<Instance> instance;
+  Machine& machine = instance->machine();
   FdTable descriptors{*this};
 };
 
@@ -30,7 +31,7 @@ struct Caller {
 
   [[nodiscard]] Instance& instance() const { return *process.instance; }
   [[nodiscard]] FdTable& descriptors() const { return process.descriptors; }
-  [[nodiscard]] Machine& machine() const { return process.instance->machine(); }
+  [[nodiscard]] Machine& machine() const { return process.machine; }
 
   /// Writes a result field back into the client's attr at `offset`. False: EFAULT. Like Linux, the place is written
   /// even where the client's `size` ends before it only if `always`; otherwise a field behind user_size is skipped.
@@ -43,5 +44,6 @@ struct Caller {
 
 /// The answer of a command: the non-negative result of bpf(2), or the errno.
 using Answer = Result<int>;
+inline int to_result(const Answer& answer) { return answer ? *answer : -to_int(answer.error()); }
 
 }  // namespace skep

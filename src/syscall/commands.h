@@ -16,11 +16,12 @@ class Btf;
 // -- maps (map_create.cc, map_elements.cc, map_batch.cc, map_freeze.cc, map_info.cc)
 // ------------------------------------------------
 Answer map_create(Caller& caller);
-Answer map_lookup_elem(Caller& caller);
-Answer map_update_elem(Caller& caller);
-Answer map_delete_elem(Caller& caller);
-Answer map_get_next_key(Caller& caller);
-Answer map_lookup_and_delete_elem(Caller& caller);
+// Those on one element, of which addresses of the client are given, not looked at yet: 0 or -errno.
+int map_lookup_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags);
+int map_update_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags);
+int map_delete_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t, uint64_t);
+int map_get_next_key(Process& process, uint32_t map_fd, uint64_t key, uint64_t next_key, uint64_t);
+int map_lookup_and_delete_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags);
 Answer map_lookup_batch(Caller& caller);
 Answer map_lookup_and_delete_batch(Caller& caller);
 Answer map_update_batch(Caller& caller);

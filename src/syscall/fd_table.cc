@@ -29,6 +29,7 @@ FdTable::FdTable(Process& process) : process_(process), instance_(*process.insta
   static const int registered = ::pthread_atfork(
       before_fork, [] { after_fork(false); }, [] { after_fork(true); });
   (void)registered;
+  chunks_[0].store(&first_chunk_, std::memory_order_relaxed);
   const std::scoped_lock lock(tables().mutex);
   tables().all.push_back(this);
 }
@@ -44,7 +45,7 @@ FdTable::~FdTable() {
     for (std::atomic<OpenObject*>& entry : chunk->entries)
       if (OpenObject* object = entry.load(std::memory_order_relaxed))
         std::exchange(object->published_, nullptr).reset();
-    delete chunk;
+    if (chunk != &first_chunk_) delete chunk;
   }
 }
 
@@ -180,6 +181,7 @@ void FdTable::describe_map(OpenObject& object, std::shared_ptr<Map> map) const {
   const MapKind* kind = find_map_kind(spec.type);
   object.keyless = kind != nullptr && kind->keyless;
   object.has_spin_lock = spec.fields.spin_lock != ValueFields::kNone;
+  object.frozen = &map->header().frozen;
   object.map = std::move(map);
 }
 

@@ -26,22 +26,23 @@ class ObjectFace {
 };
 
 /// One descriptor of this process as the commands see it. Constant once published, except for what it points to.
-struct OpenObject : std::enable_shared_from_this<OpenObject> {
+struct alignas(64) OpenObject : std::enable_shared_from_this<OpenObject> {
+  // What the element commands need, in one cache line; of a map, copies of constants.
   ObjectKind kind = ObjectKind::kMap;
-  uint32_t id = 0;
   bool readable = false;  // the descriptor is O_RDONLY or O_RDWR
   bool writable = false;  // the descriptor is O_WRONLY or O_RDWR
-  dev_t device = 0;
-  ino_t inode = 0;
-
-  std::shared_ptr<Map> map;          // kind == kMap
-  std::shared_ptr<ObjectFace> face;  // every other kind
-  // Copies of constants of the map, so that the element commands read one cache line of their own.
+  bool keyless = false;
+  bool has_spin_lock = false;
   uint32_t key_size = 0;
   uint32_t type = 0;  // BPF_MAP_TYPE_*
   uint64_t user_value_size = 0;
-  bool keyless = false;
-  bool has_spin_lock = false;
+  std::shared_ptr<Map> map;                       // kind == kMap
+  const std::atomic<uint32_t>* frozen = nullptr;  // the map's
+
+  std::shared_ptr<ObjectFace> face;  // every other kind
+  uint32_t id = 0;
+  dev_t device = 0;
+  ino_t inode = 0;
 
  private:
   friend class FdTable;
@@ -58,6 +59,7 @@ struct OpenObject : std::enable_shared_from_this<OpenObject> {
 ///
 /// Layout
 ///   chunks_[fd / 1024] -> 1024 x atomic<OpenObject*>      (chunks never move and never go; null: not known)
+///   The first chunk, where nearly all descriptors are, is part of the table.
 ///
 /// Operations
 ///   find      two loads; trusted: that is all; else fstat(2) and F_GETFL must agree with the entry
@@ -89,10 +91,13 @@ class FdTable {
   /// The object behind `fd`. The caller is inside a ReaderSection (or holds a lease), to whose end the pointer is
   /// valid. EBADF: not open (or O_PATH); EINVAL: something else than an object of this instance.
   Result<const OpenObject*> find(int fd) {
-    const OpenObject* object = known(fd);
-    if (object != nullptr && trusted_.load(std::memory_order_relaxed)) [[likely]]
+    if (const OpenObject* object = believed(fd)) [[likely]]
       return object;
     return find_with_care(fd);
+  }
+  /// What find() answers where that takes no system call, else null.
+  [[nodiscard]] const OpenObject* believed(int fd) const {
+    return trusted_.load(std::memory_order_relaxed) ? known(fd) : nullptr;
   }
   /// The same for commands that last: valid as long as the pointer is kept. No ReaderSection needed.
   Result<std::shared_ptr<const OpenObject>> share(int fd);
@@ -130,6 +135,8 @@ class FdTable {
 
   [[nodiscard]] OpenObject* known(int fd) const {
     const auto number = static_cast<unsigned>(fd);
+    if (number < kChunkSize) [[likely]]
+      return first_chunk_.entries[number].load(std::memory_order_acquire);
     if (number >= kChunks * kChunkSize) return nullptr;
     // Pairs with the release stores in put().
     const Chunk* chunk = chunks_[number / kChunkSize].load(std::memory_order_acquire);
@@ -153,6 +160,7 @@ class FdTable {
   Process& process_;
   Instance& instance_;
   std::atomic<bool> trusted_{false};
+  Chunk first_chunk_{};
   std::atomic<Chunk*> chunks_[kChunks] = {};
   std::mutex mutex_;
   // Guarded by mutex_:

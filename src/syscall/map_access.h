@@ -9,10 +9,21 @@ namespace skep {
 
 // What the map commands ask of a descriptor, in the words of the kernel's map access modes.
 
-inline Result<const OpenObject*> find_map(Caller& caller, uint32_t fd) {
-  const Result<const OpenObject*> object = caller.descriptors().find(static_cast<int>(fd));
-  if (object && (*object)->kind != ObjectKind::kMap) return fail(EINVAL);
-  return object;
+/// Inside a ReaderSection: the map behind `fd`, or null and why.
+[[gnu::always_inline]] inline const OpenObject* find_map(Process& process, uint32_t fd, Errno& error) {
+  const OpenObject* object = process.descriptors.believed(static_cast<int>(fd));
+  if (object == nullptr) [[unlikely]] {
+    const Result<const OpenObject*> found = process.descriptors.find(static_cast<int>(fd));
+    if (!found) {
+      error = found.error();
+      return nullptr;
+    }
+    object = *found;
+  }
+  if (object->kind == ObjectKind::kMap) [[likely]]
+    return object;
+  error = Errno{EINVAL};
+  return nullptr;
 }
 
 inline Result<std::shared_ptr<const OpenObject>> share_map(Caller& caller, uint32_t fd) {
@@ -22,7 +33,7 @@ inline Result<std::shared_ptr<const OpenObject>> share_map(Caller& caller, uint3
 [[nodiscard]] inline bool is_frozen(const OpenObject& object) {
   // Pairs with the store in map_freeze(), which waits for a grace period: a writer that asks again under its lease
   // cannot write after BPF_MAP_FREEZE has returned.
-  return object.map->header().frozen.load(std::memory_order_acquire) != 0;
+  return object.frozen->load(std::memory_order_acquire) != 0;
 }
 
 [[nodiscard]] inline bool may_write(const OpenObject& object) { return object.writable && !is_frozen(object); }
@@ -37,21 +48,13 @@ inline Result<std::shared_ptr<const OpenObject>> share_map(Caller& caller, uint3
          type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
 }
 
-/// The size of one value in the client's buffer under BPF_F_CPU and BPF_F_ALL_CPUS (one CPU's value) or without them.
-/// EINVAL: the map is not per-CPU, both flags; ERANGE: no such CPU.
-Result<uint64_t> one_cpu_value_size(const OpenObject& object, uint64_t flags);
-inline Result<uint64_t> client_value_size(const OpenObject& object, uint64_t flags) {
-  if ((flags & (BPF_F_CPU | BPF_F_ALL_CPUS)) == 0) return object.user_value_size;
-  return one_cpu_value_size(object, flags);
-}
-
 /// The client's key into `to`. EINVAL: a key for a keyless map; EFAULT.
-inline Status read_key(const OpenObject& object, uint64_t user_key, void* to) {
+[[gnu::always_inline]] inline Status read_key(const OpenObject& object, uint64_t user_key, void* to) {
   if (object.key_size == 0) {
     if (user_key != 0) return fail(EINVAL);
     return {};
   }
-  if (!read_user(to, user_key, object.key_size)) return fail(EFAULT);
+  if (!read_user_inline(to, user_key, object.key_size)) return fail(EFAULT);
   return {};
 }
 

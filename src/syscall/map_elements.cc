@@ -14,119 +14,158 @@ constexpr uint64_t kFlagBits = 0xffffffff;
 
 std::unexpected<Errno> pass_on(Errno error) { return std::unexpected(error); }
 
-}  // namespace
-
+/// The size of the value in the client's buffer under BPF_F_CPU or BPF_F_ALL_CPUS: one CPU's.
+/// EINVAL: the map is not per-CPU, both flags; ERANGE: no such CPU.
 Result<uint64_t> one_cpu_value_size(const OpenObject& object, uint64_t flags) {
   if (!is_per_cpu(object.type) || ((flags & BPF_F_CPU) != 0 && (flags & BPF_F_ALL_CPUS) != 0)) return fail(EINVAL);
   if ((flags & BPF_F_CPU) != 0 && (flags >> 32) >= object.map->machine().cpus()) return fail(ERANGE);
   return object.map->spec().value_size;
 }
 
-Answer map_lookup_elem(Caller& caller) {
-  const uint64_t flags = caller.attr.flags;
+[[gnu::always_inline]] inline Answer lookup_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value,
+                                                 uint64_t flags) {
   if ((flags & kFlagBits & ~uint64_t{BPF_F_LOCK | BPF_F_CPU}) != 0 ||
       ((flags & BPF_F_CPU) == 0 && (flags & ~kFlagBits) != 0))
     return fail(EINVAL);
-  const ReaderSection section(caller.machine());
-  const Result<const OpenObject*> found = find_map(caller, caller.attr.map_fd);
-  if (!found) return pass_on(found.error());
-  const OpenObject& object = **found;
+  const ReaderSection section(process.machine);
+  Errno error;
+  const OpenObject* const found = find_map(process, map_fd, error);
+  if (found == nullptr) [[unlikely]]
+    return pass_on(error);
+  const OpenObject& object = *found;
   if (!object.readable) return fail(EPERM);
   if ((flags & BPF_F_LOCK) != 0 && !object.has_spin_lock) return fail(EINVAL);
-  const Result<uint64_t> size = client_value_size(object, flags);
-  if (!size) return pass_on(size.error());
+  uint64_t size = object.user_value_size;
+  if ((flags & (BPF_F_CPU | BPF_F_ALL_CPUS)) != 0) [[unlikely]] {
+    const Result<uint64_t> one = one_cpu_value_size(object, flags);
+    if (!one) return pass_on(one.error());
+    size = *one;
+  }
 
-  Bounce key(object.key_size);
-  Bounce value(*size);
-  if (key.data() == nullptr || value.data() == nullptr) return fail(ENOMEM);
-  if (const Status read = read_key(object, caller.attr.key, key.data()); !read) return pass_on(read.error());
-  if (const Status status = object.map->lookup(key.data(), value.data(), flags); !status)
+  Bounce key_copy(object.key_size);
+  Bounce value_copy(size);
+  if (key_copy.data() == nullptr || value_copy.data() == nullptr) return fail(ENOMEM);
+  if (const Status read = read_key(object, key, key_copy.data()); !read) return pass_on(read.error());
+  if (const Status status = object.map->lookup(key_copy.data(), value_copy.data(), flags); !status)
     return pass_on(status.error());
-  if (!write_user(caller.attr.value, value.data(), *size)) return fail(EFAULT);
+  if (!write_user_inline(value, value_copy.data(), size)) return fail(EFAULT);
   return 0;
 }
 
-Answer map_update_elem(Caller& caller) {
-  const uint64_t flags = caller.attr.flags;
-  const ReaderSection section(caller.machine());
-  const Result<const OpenObject*> found = find_map(caller, caller.attr.map_fd);
-  if (!found) return pass_on(found.error());
-  const OpenObject& object = **found;
+[[gnu::always_inline]] inline Answer update_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value,
+                                                 uint64_t flags) {
+  const ReaderSection section(process.machine);
+  Errno error;
+  const OpenObject* const found = find_map(process, map_fd, error);
+  if (found == nullptr) [[unlikely]]
+    return pass_on(error);
+  const OpenObject& object = *found;
   if (!may_write(object)) return fail(EPERM);
   if ((flags & BPF_F_LOCK) != 0 && !object.has_spin_lock) return fail(EINVAL);
-  const bool per_cpu = is_per_cpu(object.type);
-  const Result<uint64_t> size = per_cpu ? client_value_size(object, flags) : Result<uint64_t>(object.user_value_size);
-  if (!size) return pass_on(size.error());
+  uint64_t size = object.user_value_size;
+  if ((flags & (BPF_F_CPU | BPF_F_ALL_CPUS)) != 0 && is_per_cpu(object.type)) [[unlikely]] {
+    const Result<uint64_t> one = one_cpu_value_size(object, flags);
+    if (!one) return pass_on(one.error());
+    size = *one;
+  }
 
-  Bounce key(object.key_size);
-  Bounce value(*size);
-  if (key.data() == nullptr || value.data() == nullptr) return fail(ENOMEM);
-  if (const Status read = read_key(object, caller.attr.key, key.data()); !read) return pass_on(read.error());
-  if (!read_user(value.data(), caller.attr.value, *size)) return fail(EFAULT);
+  Bounce key_copy(object.key_size);
+  Bounce value_copy(size);
+  if (key_copy.data() == nullptr || value_copy.data() == nullptr) return fail(ENOMEM);
+  if (const Status read = read_key(object, key, key_copy.data()); !read) return pass_on(read.error());
+  if (!read_user_inline(value_copy.data(), value, size)) return fail(EFAULT);
   if ((flags & ~kFlagBits) != 0 && (flags & BPF_F_CPU) == 0) return fail(EINVAL);
-  const Lease lease(caller.machine());
+  const Lease lease(process.machine);
   if (is_frozen(object)) return fail(EPERM);
-  if (const Status status = object.map->update(lease, key.data(), value.data(), flags); !status)
+  if (const Status status = object.map->update(lease, key_copy.data(), value_copy.data(), flags); !status)
     return pass_on(status.error());
   return 0;
 }
 
-Answer map_delete_elem(Caller& caller) {
-  const ReaderSection section(caller.machine());
-  const Result<const OpenObject*> found = find_map(caller, caller.attr.map_fd);
-  if (!found) return pass_on(found.error());
-  const OpenObject& object = **found;
+[[gnu::always_inline]] inline Answer delete_elem(Process& process, uint32_t map_fd, uint64_t key) {
+  const ReaderSection section(process.machine);
+  Errno error;
+  const OpenObject* const found = find_map(process, map_fd, error);
+  if (found == nullptr) [[unlikely]]
+    return pass_on(error);
+  const OpenObject& object = *found;
   if (!may_write(object)) return fail(EPERM);
-  Bounce key(object.key_size);
-  if (key.data() == nullptr) return fail(ENOMEM);
-  if (const Status read = read_key(object, caller.attr.key, key.data()); !read) return pass_on(read.error());
-  const Lease lease(caller.machine());
+  Bounce key_copy(object.key_size);
+  if (key_copy.data() == nullptr) return fail(ENOMEM);
+  if (const Status read = read_key(object, key, key_copy.data()); !read) return pass_on(read.error());
+  const Lease lease(process.machine);
   if (is_frozen(object)) return fail(EPERM);
-  if (const Status status = object.map->erase(lease, key.data()); !status) return pass_on(status.error());
+  if (const Status status = object.map->erase(lease, key_copy.data()); !status) return pass_on(status.error());
   return 0;
 }
 
-Answer map_get_next_key(Caller& caller) {
-  const ReaderSection section(caller.machine());
-  const Result<const OpenObject*> found = find_map(caller, caller.attr.map_fd);
-  if (!found) return pass_on(found.error());
-  const OpenObject& object = **found;
+[[gnu::always_inline]] inline Answer get_next_key(Process& process, uint32_t map_fd, uint64_t key, uint64_t next_key) {
+  const ReaderSection section(process.machine);
+  Errno error;
+  const OpenObject* const found = find_map(process, map_fd, error);
+  if (found == nullptr) [[unlikely]]
+    return pass_on(error);
+  const OpenObject& object = *found;
   if (!object.readable) return fail(EPERM);
-  Bounce key(object.key_size);
+  Bounce key_copy(object.key_size);
   Bounce next(object.key_size);
-  if (key.data() == nullptr || next.data() == nullptr) return fail(ENOMEM);
+  if (key_copy.data() == nullptr || next.data() == nullptr) return fail(ENOMEM);
   const std::byte* from = nullptr;
-  if (caller.attr.key != 0) {
-    if (const Status read = read_key(object, caller.attr.key, key.data()); !read) return pass_on(read.error());
-    from = key.data();
+  if (key != 0) {
+    if (const Status read = read_key(object, key, key_copy.data()); !read) return pass_on(read.error());
+    from = key_copy.data();
   }
   if (const Status status = object.map->next_key(from, next.data()); !status) return pass_on(status.error());
-  if (!write_user(caller.attr.next_key, next.data(), object.key_size)) return fail(EFAULT);
+  if (!write_user_inline(next_key, next.data(), object.key_size)) return fail(EFAULT);
   return 0;
 }
 
-Answer map_lookup_and_delete_elem(Caller& caller) {
-  const uint64_t flags = caller.attr.flags;
+[[gnu::always_inline]] inline Answer lookup_and_delete_elem(Process& process, uint32_t map_fd, uint64_t key,
+                                                            uint64_t value, uint64_t flags) {
   if ((flags & ~uint64_t{BPF_F_LOCK}) != 0) return fail(EINVAL);
-  const ReaderSection section(caller.machine());
-  const Result<const OpenObject*> found = find_map(caller, caller.attr.map_fd);
-  if (!found) return pass_on(found.error());
-  const OpenObject& object = **found;
+  const ReaderSection section(process.machine);
+  Errno error;
+  const OpenObject* const found = find_map(process, map_fd, error);
+  if (found == nullptr) [[unlikely]]
+    return pass_on(error);
+  const OpenObject& object = *found;
   if (!object.readable || !may_write(object)) return fail(EPERM);
   if (flags != 0 && !object.has_spin_lock) return fail(EINVAL);
 
-  Bounce key(object.key_size);
-  Bounce value(object.user_value_size);
-  if (key.data() == nullptr || value.data() == nullptr) return fail(ENOMEM);
-  if (const Status read = read_key(object, caller.attr.key, key.data()); !read) return pass_on(read.error());
+  Bounce key_copy(object.key_size);
+  Bounce value_copy(object.user_value_size);
+  if (key_copy.data() == nullptr || value_copy.data() == nullptr) return fail(ENOMEM);
+  if (const Status read = read_key(object, key, key_copy.data()); !read) return pass_on(read.error());
   {
-    const Lease lease(caller.machine());
+    const Lease lease(process.machine);
     if (is_frozen(object)) return fail(EPERM);
-    if (const Status status = object.map->take(lease, key.data(), value.data(), flags); !status)
+    if (const Status status = object.map->take(lease, key_copy.data(), value_copy.data(), flags); !status)
       return pass_on(status.error());
   }
-  if (!write_user(caller.attr.value, value.data(), object.user_value_size)) return fail(EFAULT);
+  if (!write_user_inline(value, value_copy.data(), object.user_value_size)) return fail(EFAULT);
   return 0;
+}
+
+}  // namespace
+
+int map_lookup_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
+  return to_result(lookup_elem(process, map_fd, key, value, flags));
+}
+
+int map_update_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
+  return to_result(update_elem(process, map_fd, key, value, flags));
+}
+
+int map_delete_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t, uint64_t) {
+  return to_result(delete_elem(process, map_fd, key));
+}
+
+int map_get_next_key(Process& process, uint32_t map_fd, uint64_t key, uint64_t next_key, uint64_t) {
+  return to_result(get_next_key(process, map_fd, key, next_key));
+}
+
+int map_lookup_and_delete_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
+  return to_result(lookup_and_delete_elem(process, map_fd, key, value, flags));
 }
 
 }  // namespace skep

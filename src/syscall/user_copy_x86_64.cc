@@ -5,7 +5,7 @@
 
 // Nothing here touches the stack, so that a fault at any instruction can return from the fault label.
 // rdi: to, rsi: from, rdx: size; rax, rcx, r8 and r9 are scratch. No wider moves: a client has
-// just written its attr word by word, and a load that spans two stores waits for both.
+// just written its structure word by word, and a load that spans two stores waits for both.
 asm(R"(
   .pushsection .text
   .hidden skep_user_copy
@@ -14,6 +14,9 @@ asm(R"(
   .hidden skep_user_copy_string
   .globl skep_user_copy_string
   .type skep_user_copy_string, @function
+  .hidden skep_user_all_zero
+  .globl skep_user_all_zero
+  .type skep_user_all_zero, @function
   .hidden skep_user_copy_begin
   .globl skep_user_copy_begin
   .hidden skep_user_copy_end
@@ -88,6 +91,34 @@ skep_user_copy_string:
   movq $-2, %rax
   ret
   .size skep_user_copy_string, . - skep_user_copy_string
+
+  .p2align 4
+skep_user_all_zero:
+  xorl %eax, %eax
+  xorl %ecx, %ecx
+7:
+  cmpq $16, %rsi
+  jb 8f
+  orq (%rdi), %rax
+  orq 8(%rdi), %rcx
+  addq $16, %rdi
+  subq $16, %rsi
+  jmp 7b
+8:
+  testq %rsi, %rsi
+  jz 9f
+  movzbl (%rdi), %edx
+  orq %rdx, %rax
+  incq %rdi
+  decq %rsi
+  jmp 8b
+9:
+  xorl %edx, %edx
+  orq %rcx, %rax
+  sete %dl
+  movl %edx, %eax
+  ret
+  .size skep_user_all_zero, . - skep_user_all_zero
 skep_user_copy_end:
 
 skep_user_copy_fault:

@@ -29,6 +29,21 @@ void pass_on(int signal, siginfo_t* info, void* context) {
   }
 }
 
+/// Whether the instruction is one of a SKEP_USER_MOVES, which then goes on with the carry flag set.
+bool recover_move(ucontext_t& context) {
+  greg_t& instruction = context.uc_mcontext.gregs[REG_RIP];
+  for (const SkepUserMoves* moves = __start_skep_user_moves; moves != __stop_skep_user_moves; ++moves) {
+    const greg_t begin = reinterpret_cast<greg_t>(&moves->begin) + moves->begin;
+    const greg_t end = reinterpret_cast<greg_t>(&moves->end) + moves->end;
+    if (instruction < begin || instruction >= end) continue;
+    constexpr greg_t kCarryFlag = 1;
+    context.uc_mcontext.gregs[REG_EFL] |= kCarryFlag;
+    instruction = end;
+    return true;
+  }
+  return false;
+}
+
 void on_fault(int signal, siginfo_t* info, void* context) {
   if (!recover_user_fault(signal, context)) pass_on(signal, info, context);
 }
@@ -66,7 +81,7 @@ bool recover_user_fault(int signal, void* ucontext) {
   greg_t& instruction = context->uc_mcontext.gregs[REG_RIP];
   if (instruction < reinterpret_cast<greg_t>(skep_user_copy_begin) ||
       instruction >= reinterpret_cast<greg_t>(skep_user_copy_end))
-    return false;
+    return recover_move(*context);
   instruction = reinterpret_cast<greg_t>(skep_user_copy_fault);
   return true;
 }

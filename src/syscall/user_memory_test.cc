@@ -68,6 +68,42 @@ TEST_F(UserMemoryTest, AFaultAnywhereIsReported) {
     }
 }
 
+TEST_F(UserMemoryTest, MovesOfFixedSizesCopyAndReportFaults) {
+  const GuardedPages pages;
+  for (size_t size = 0; size <= 40; ++size) {
+    const uint64_t last = address_of(pages.end() - size);
+    std::vector<char> copy(size + 16, 'x');
+    ASSERT_TRUE(read_user_inline(copy.data(), last, size)) << size;
+    ASSERT_EQ(std::memcmp(copy.data(), pages.end() - size, size), 0) << size;
+    ASSERT_EQ(copy[size], 'x') << size;
+    const std::vector<char> source(size + 1, static_cast<char>(size + 1));
+    ASSERT_TRUE(write_user_inline(last, source.data(), size)) << size;
+    ASSERT_EQ(std::memcmp(source.data(), pages.end() - size, size), 0) << size;
+    for (size_t missing = 1; missing <= size; ++missing) {
+      ASSERT_FALSE(read_user_inline(copy.data(), last + missing, size)) << size << " " << missing;
+      ASSERT_FALSE(write_user_inline(last + missing, source.data(), size)) << size << " " << missing;
+    }
+    ASSERT_EQ(read_user_inline(copy.data(), 8, size), size == 0);
+    ASSERT_EQ(write_user_inline(uint64_t{1} << 47, source.data(), size), size == 0);
+  }
+}
+
+TEST_F(UserMemoryTest, ZerosAreSeenAndAFaultBehindOthersToo) {
+  const GuardedPages pages;
+  for (size_t size = 0; size <= 150; ++size) {
+    std::memset(pages.end() - size, 0, size);
+    const uint64_t last = address_of(pages.end() - size);
+    ASSERT_EQ(user_zeros(last, size), UserZeros::kYes) << size;
+    for (size_t i = 0; i < size; ++i) {
+      pages.end()[static_cast<ptrdiff_t>(i) - static_cast<ptrdiff_t>(size)] = 64;
+      ASSERT_EQ(user_zeros(last, size), UserZeros::kNo) << size << " " << i;
+      ASSERT_EQ(user_zeros(last, size + 1), UserZeros::kFault) << size << " " << i;
+      pages.end()[static_cast<ptrdiff_t>(i) - static_cast<ptrdiff_t>(size)] = 0;
+    }
+  }
+  EXPECT_EQ(user_zeros(8, 8), UserZeros::kFault);
+}
+
 TEST_F(UserMemoryTest, ReadOnlyMemoryCanBeReadOnly) {
   const GuardedPages pages(PROT_READ);
   char byte = 0;
