@@ -207,6 +207,26 @@ class HashCrashTest : public testing::MapTest {
     return content;
   }
 
+  /// By one lookup batch, before anybody repairs what a dead process left.
+  static Content content_by_batch(const Map& map) {
+    struct Elements final : BatchSink {
+      explicit Elements(const Map& whose) : key_size(whose.spec().key_size), value_size(whose.user_value_size()) {}
+      bool put(const void* keys, const void* values, uint32_t count) override {
+        for (uint32_t i = 0; i < count; ++i) {
+          const std::string key(static_cast<const char*>(keys) + i * key_size, key_size);
+          const std::string value(static_cast<const char*>(values) + i * value_size, value_size);
+          EXPECT_TRUE(content.emplace(key, value).second) << "a batch met a key twice";
+        }
+        return true;
+      }
+      const uint64_t key_size, value_size;
+      Content content;
+    } elements(map);
+    uint32_t cursor = 0;
+    EXPECT_EQ(map.lookup_batch(nullptr, &cursor, UINT32_MAX, 0, elements).error, ENOENT);
+    return elements.content;
+  }
+
   std::unique_ptr<Map> prepared(const Scenario& scenario) {
     auto map = make(scenario.spec);
     const Lease lease(machine(), Lease::Cpu{0});
@@ -291,6 +311,7 @@ TEST_F(HashCrashTest, EveryPointOfEveryOperation) {
       SCOPED_TRACE("crash point " + std::to_string(point));
       auto map = prepared(scenario);
       died = dies_in_operation(*map, scenario, point);
+      ASSERT_EQ(content_by_batch(*map), content_of(*map));
       switch (point % 3) {  // who repairs: the check, whoever needs the room, or the next tenant of the slot
         case 0:
           break;

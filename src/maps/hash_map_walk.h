@@ -31,6 +31,14 @@ class HashMap<kKeySize, kPerCpu>::Stage {
   [[nodiscard]] std::byte* value() { return values_.get() + count_ * value_size_; }
   [[nodiscard]] uint32_t count() const { return count_; }
   void advance() { ++count_; }
+  /// Whether key() is one of those after the first `count`.
+  [[nodiscard]] bool repeats_after(uint32_t count) const {
+    const std::byte* const last = keys_.get() + uint64_t{count_} * key_size_;
+    for (const std::byte* key = keys_.get() + uint64_t{count} * key_size_; key != last; key += key_size_) {
+      if (std::memcmp(key, last, key_size_) == 0) return true;
+    }
+    return false;
+  }
   /// Forgets what was copied after the first `count` elements.
   void truncate(uint32_t count) { count_ = count; }
   [[nodiscard]] bool is_tight() const { return room_ - count_ < Bucket::kSlots; }
@@ -78,6 +86,7 @@ struct HashMap<kKeySize, kPerCpu>::Run {
 template <uint32_t kKeySize, bool kPerCpu>
 void HashMap<kKeySize, kPerCpu>::copy_matching(const Bucket& head, uint64_t word, uint8_t tag, uint8_t mask,
                                                Stage& stage) const {
+  const uint32_t before = stage.count();
   uint32_t steps = 0;
   for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket, steps)) {
     for (uint32_t hits = bucket->match(tag, mask); hits != 0; hits &= hits - 1) {
@@ -89,6 +98,8 @@ void HashMap<kKeySize, kPerCpu>::copy_matching(const Bucket& head, uint64_t word
       if (((bucket->tags[slot].load(std::memory_order_relaxed) ^ tag) & mask) != 0) continue;
       stage.add_room();
       copy_from_shared(stage.key(), table_.elements().key(element), key_size());
+      // On its way within the chain an element is in two places, for as long as its mover takes: no version tells.
+      if (bucket != &head && stage.repeats_after(before)) continue;
       copy_value(word, element, stage.value());
       stage.advance();
     }
