@@ -23,6 +23,7 @@ Status Map::update_from_program(const Lease& lease, const void* key, const void*
   return update(lease, key, value, flags);
 }
 Status Map::erase(const Lease&, const void*) { return fail(kEnotsupp); }
+Result<uint64_t> Map::exchange(const Lease&, const void*, uint64_t, uint64_t) { return fail(kEnotsupp); }
 Status Map::take(const Lease&, const void*, void*, uint64_t) { return fail(kEnotsupp); }
 BatchResult Map::take_batch(const Lease&, const void*, void*, uint32_t, uint64_t, BatchSink&) {
   return {.error = kEnotsupp};

@@ -17,6 +17,21 @@
 
 namespace skep {
 
+/// What the values of a kind are. Other than bytes: numbers that stand for something outside the map. The kind stores a
+/// 64-bit word per entry and knows nothing of its meaning; the syscall side makes words of what clients give and shows
+/// them (syscall/reference_kinds.h), and keeps alive what they stand for.
+enum class ValueMeaning : uint8_t { kBytes, kMap, kProgram, kPerfEvent, kCgroup, kDevice, kCpu, kSocket };
+
+/// What a map of maps asks of the maps in it: those of a map that was given when it was made.
+struct InnerTemplate {
+  uint32_t type;  // BPF_MAP_TYPE_*; 0: not a map of maps
+  uint32_t key_size;
+  uint32_t value_size;
+  uint32_t max_entries;
+  uint32_t flags;
+  ValueFields fields;
+};
+
 /// The header of a map segment, at kHeaderOffset of its file. A kind's own control data begins at kControlOffset of
 /// the private window.
 struct MapHeader {
@@ -31,7 +46,10 @@ struct MapHeader {
   uint64_t hash_seed[4];         // zeros under BPF_F_ZERO_SEED
   uint64_t memory;               // bytes reserved at creation ("memlock" in fdinfo)
   std::atomic<uint32_t> frozen;  // 1: no more writes from the syscall side; set once (BPF_MAP_FREEZE)
-  uint32_t reserved;
+  std::atomic<uint32_t>
+      changing;  // reference maps: changes under way, or left by dead processes (syscall/reference_store.h)
+  std::atomic<uint64_t> owner;  // maps of programs: what every program in it must be like; 0: none yet
+  InnerTemplate inner;          // maps of maps: what every map in it must be like; constant
 };
 inline constexpr uint64_t kControlOffset = 1024;
 static_assert(sizeof(MapHeader) <= kControlOffset);
@@ -131,6 +149,10 @@ class Map {
   /// bpf_map_update_elem() by a program: per-CPU kinds change the lease's CPU only.
   virtual Status update_from_program(const Lease& lease, const void* key, const void* value, uint64_t flags);
   virtual Status erase(const Lease& lease, const void* key);
+  /// Kinds whose values are words (MapKind::values): an update that tells which word it replaced, 0: none. So each word
+  /// that ever was in the map leaves it exactly once, by exchange(), take() or take_batch(). Arrays take the word 0
+  /// too: it empties the entry. lookup(), take() and batches of these kinds move words of 8 bytes.
+  virtual Result<uint64_t> exchange(const Lease& lease, const void* key, uint64_t word, uint64_t flags);
   /// BPF_MAP_LOOKUP_AND_DELETE_ELEM.
   virtual Status take(const Lease& lease, const void* key, void* value, uint64_t flags);
   /// BPF_MAP_LOOKUP_AND_DELETE_BATCH, as lookup_batch.
@@ -181,6 +203,10 @@ struct MapKind {
   bool keyless = false;
   /// Whether a plain mmap(2) of the descriptor is part of the kind (with BPF_F_MMAPABLE for ARRAY).
   bool mmapable = false;
+  /// What a value is; other than bytes, update() is not supported and exchange() is.
+  ValueMeaning values = ValueMeaning::kBytes;
+  /// Where the kernel checks flags and key of an update before it looks at the value: that check; null: afterwards.
+  Status (*check_update)(const Map& map, const void* key, uint64_t flags) = nullptr;
 };
 
 /// The kind of that type, or null: the kernel would not know it, or skep does not have it yet.
@@ -192,6 +218,7 @@ struct MapCreation {
   MapSpec spec;
   char name[16] = {};
   uint32_t btf_id = 0, btf_key_type = 0, btf_value_type = 0;
+  InnerTemplate inner = {};
 };
 Result<std::unique_ptr<Map>> create_map(int fd, const MapCreation& creation, Machine& machine);
 

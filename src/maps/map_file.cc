@@ -129,6 +129,7 @@ Result<std::unique_ptr<Map>> create_map(int fd, const MapCreation& creation, Mac
   header.btf_id = creation.btf_id;
   header.btf_key_type = creation.btf_key_type;
   header.btf_value_type = creation.btf_value_type;
+  header.inner = creation.inner;
   header.created_by_uid = geteuid();
   header.memory = *reserved;
   if (auto status = fill_seed(header); !status) return std::unexpected(status.error());

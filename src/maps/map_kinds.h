@@ -10,5 +10,7 @@ extern const MapKind kHashKind;
 extern const MapKind kArrayKind;
 extern const MapKind kPerCpuHashKind;
 extern const MapKind kPerCpuArrayKind;
+extern const MapKind kProgArrayKind;
+extern const MapKind kArrayOfMapsKind;
 
 }  // namespace skep

@@ -38,6 +38,7 @@ std::optional<uint32_t> parse_id(std::string_view text) {
 }
 
 std::optional<std::pair<ObjectKind, uint32_t>> parse_flat_name(std::string_view name) {
+  name = name.substr(0, name.find('.'));
   const size_t dash = name.rfind('-');
   if (dash == std::string_view::npos) return std::nullopt;
   const std::optional<uint32_t> id = parse_id(name.substr(dash + 1));

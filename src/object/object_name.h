@@ -36,7 +36,7 @@ class ObjectName {
 
 /// A positive decimal number without leading zeros.
 std::optional<uint32_t> parse_id(std::string_view text);
-/// "bpf-map-12" back into what it names.
+/// "bpf-map-12" back into what it names; likewise "bpf-map-12.3", one of several links (entry_holds.h).
 std::optional<std::pair<ObjectKind, uint32_t>> parse_flat_name(std::string_view name);
 
 }  // namespace skep

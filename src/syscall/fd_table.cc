@@ -9,6 +9,7 @@
 
 #include "machine/reader_section.h"
 #include "syscall/commands.h"
+#include "syscall/reference_kinds.h"
 
 namespace skep {
 namespace {
@@ -180,6 +181,8 @@ void FdTable::describe_map(OpenObject& object, std::shared_ptr<Map> map) const {
   object.user_value_size = map->user_value_size();
   const MapKind* kind = find_map_kind(spec.type);
   object.keyless = kind != nullptr && kind->keyless;
+  object.references = find_reference_kind(kind != nullptr ? kind->values : ValueMeaning::kBytes);
+  object.plain_map = object.references == nullptr;
   object.has_spin_lock = spec.fields.spin_lock != ValueFields::kNone;
   object.frozen = &map->header().frozen;
   object.map = std::move(map);

@@ -18,6 +18,7 @@
 namespace skep {
 
 struct Process;
+struct ReferenceKind;
 
 /// What this process keeps of an object that is not a map: a decoded program, parsed BTF. Derived from by those kinds.
 class ObjectFace {
@@ -29,9 +30,9 @@ class ObjectFace {
 struct alignas(64) OpenObject : std::enable_shared_from_this<OpenObject> {
   // What the element commands need, in one cache line; of a map, copies of constants.
   ObjectKind kind = ObjectKind::kMap;
-  bool readable = false;  // the descriptor is O_RDONLY or O_RDWR
-  bool writable = false;  // the descriptor is O_WRONLY or O_RDWR
-  bool keyless = false;
+  bool readable = false;   // the descriptor is O_RDONLY or O_RDWR
+  bool writable = false;   // the descriptor is O_WRONLY or O_RDWR
+  bool plain_map = false;  // a map whose values are bytes
   bool has_spin_lock = false;
   uint32_t key_size = 0;
   uint32_t type = 0;  // BPF_MAP_TYPE_*
@@ -39,7 +40,9 @@ struct alignas(64) OpenObject : std::enable_shared_from_this<OpenObject> {
   std::shared_ptr<Map> map;                       // kind == kMap
   const std::atomic<uint32_t>* frozen = nullptr;  // the map's
 
-  std::shared_ptr<ObjectFace> face;  // every other kind
+  bool keyless = false;
+  const ReferenceKind* references = nullptr;  // a map whose values are not bytes: what they are
+  std::shared_ptr<ObjectFace> face;           // every other kind
   uint32_t id = 0;
   dev_t device = 0;
   ino_t inode = 0;

@@ -9,7 +9,11 @@ namespace skep {
 
 // What the map commands ask of a descriptor, in the words of the kernel's map access modes.
 
-/// Inside a ReaderSection: the map behind `fd`, or null and why.
+/// No errno: the map's values are not bytes, so that the commands of reference_commands.h serve it.
+inline constexpr Errno kNotBytes{1 << 16};
+
+/// Inside a ReaderSection: the map behind `fd` whose values are bytes, or null and why.
+template <bool kAnyValues = false>
 [[gnu::always_inline]] inline const OpenObject* find_map(Process& process, uint32_t fd, Errno& error) {
   const OpenObject* object = process.descriptors.believed(static_cast<int>(fd));
   if (object == nullptr) [[unlikely]] {
@@ -20,9 +24,9 @@ namespace skep {
     }
     object = *found;
   }
-  if (object->kind == ObjectKind::kMap) [[likely]]
+  if (kAnyValues ? object->kind == ObjectKind::kMap : object->plain_map) [[likely]]
     return object;
-  error = Errno{EINVAL};
+  error = object->kind == ObjectKind::kMap ? kNotBytes : Errno{EINVAL};
   return nullptr;
 }
 

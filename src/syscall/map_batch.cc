@@ -3,11 +3,15 @@
 // an error; an EFAULT on the way out of the map leaves it zero, as Linux 6.18 does.
 #include <algorithm>
 #include <cstddef>
+#include <optional>
+#include <vector>
 
 #include "machine/lease.h"
 #include "syscall/bounce.h"
 #include "syscall/commands.h"
 #include "syscall/map_access.h"
+#include "syscall/reference_commands.h"
+#include "syscall/reference_store.h"
 
 namespace skep {
 namespace {
@@ -32,6 +36,30 @@ class UserArrays final : public BatchSink {
   uint64_t key_size_, value_size_;
 };
 
+/// The same for a map whose values are not bytes: the words that the walk delivers are shown as lookups show them.
+class ShownReferences final : public BatchSink {
+ public:
+  ShownReferences(Process& process, const OpenObject& map, BatchSink& sink)
+      : process_(process), map_(map), sink_(sink) {}
+
+  bool put(const void* keys, const void* values, uint32_t count) override {
+    shown_.resize(uint64_t{count} * map_.map->spec().value_size);
+    const auto* words = static_cast<const uint64_t*>(values);
+    return show_references(process_, map_, words, count, shown_.data()) && sink_.put(keys, shown_.data(), count);
+  }
+
+ private:
+  Process& process_;
+  const OpenObject& map_;
+  BatchSink& sink_;
+  std::vector<std::byte> shown_;
+};
+
+/// Bytes of one value in the client's arrays.
+uint64_t client_value_size(const OpenObject& object) {
+  return object.plain_map ? object.user_value_size : object.map->spec().value_size;
+}
+
 Status check_element_flags(const OpenObject& object, uint64_t flags) {
   if ((flags & ~uint64_t{BPF_F_LOCK}) != 0 || (flags != 0 && !object.has_spin_lock)) return fail(EINVAL);
   return {};
@@ -55,8 +83,9 @@ Answer walk_out(Caller& caller, const OpenObject& object, const Walk& walk) {
     if (!read_user(in.data(), batch.in_batch, cursor_size)) return fail(EFAULT);
     from = in.data();
   }
-  UserArrays sink(batch.keys, batch.values, object.key_size, object.user_value_size);
-  const BatchResult done = walk(from, out.data(), sink);
+  UserArrays sink(batch.keys, batch.values, object.key_size, client_value_size(object));
+  ShownReferences shown(caller.process, object, sink);
+  const BatchResult done = walk(from, out.data(), object.plain_map ? static_cast<BatchSink&>(sink) : shown);
   if (done.error == EFAULT) return fail(EFAULT);
   const bool count_first = !is_hash(object.type);  // it shows where the cursor cannot be written
   if ((count_first && !caller.write_back(kCountOffset, done.count)) ||
@@ -68,7 +97,8 @@ Answer walk_out(Caller& caller, const OpenObject& object, const Walk& walk) {
 }
 
 /// UPDATE_BATCH and DELETE_BATCH: calls `element(lease, key, value)` for one element after the other until one fails.
-/// Elements are copied in by runs, and a run is done under one lease.
+/// Elements are copied in by runs, and a run is done under one lease; elements that are not bytes have none, and
+/// `element` no use for it.
 template <class Element>
 Answer walk_in(Caller& caller, const OpenObject& object, uint64_t value_size, const Element& element) {
   constexpr uint64_t kRunBytes = 16384;
@@ -99,7 +129,8 @@ Answer walk_in(Caller& caller, const OpenObject& object, uint64_t value_size, co
         break;
       }
     }
-    const Lease lease(caller.machine());
+    std::optional<Lease> lease;
+    if (object.plain_map) lease.emplace(caller.machine());
     if (is_frozen(object)) {
       error = EPERM;
       break;
@@ -145,6 +176,10 @@ Answer map_lookup_and_delete_batch(Caller& caller) {
   if (!object) return std::unexpected(object.error());
   const auto& batch = caller.attr.batch;
   return walk_out(caller, **object, [&](const void* in, void* out, BatchSink& sink) {
+    if (!(*object)->plain_map) {
+      return ReferenceStore(caller.process, *(*object)->map, *(*object)->references)
+          .take_batch(in, out, batch.count, batch.elem_flags, sink);
+    }
     const Lease lease(caller.machine());
     if (is_frozen(**object)) return BatchResult{.error = EPERM};
     return (*object)->map->take_batch(lease, in, out, batch.count, batch.elem_flags, sink);
@@ -154,17 +189,21 @@ Answer map_lookup_and_delete_batch(Caller& caller) {
 Answer map_update_batch(Caller& caller) {
   const Result<Object> object = open_for_batch(caller, false, true, &Map::BatchSupport::update);
   if (!object) return std::unexpected(object.error());
-  return walk_in(caller, **object, (*object)->user_value_size,
-                 [&](const Lease& lease, const void* key, const void* value) {
-                   return (*object)->map->update(lease, key, value, caller.attr.batch.elem_flags);
+  return walk_in(caller, **object, client_value_size(**object),
+                 [&](const std::optional<Lease>& lease, const void* key, const void* value) {
+                   const uint64_t flags = caller.attr.batch.elem_flags;
+                   return lease ? (*object)->map->update(*lease, key, value, flags)
+                                : reference_update(caller.process, **object, key, value, flags);
                  });
 }
 
 Answer map_delete_batch(Caller& caller) {
   const Result<Object> object = open_for_batch(caller, false, true, &Map::BatchSupport::erase);
   if (!object) return std::unexpected(object.error());
-  return walk_in(caller, **object, 0,
-                 [&](const Lease& lease, const void* key, const void*) { return (*object)->map->erase(lease, key); });
+  return walk_in(caller, **object, 0, [&](const std::optional<Lease>& lease, const void* key, const void*) {
+    if (lease) return (*object)->map->erase(*lease, key);
+    return ReferenceStore(caller.process, *(*object)->map, *(*object)->references).erase(key);
+  });
 }
 
 }  // namespace skep

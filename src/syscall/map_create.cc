@@ -8,6 +8,7 @@
 #include "syscall/map_access.h"
 #include "syscall/map_btf.h"
 #include "syscall/object_name_check.h"
+#include "syscall/reference_maps.h"
 #include "syscall/token.h"
 
 namespace skep {
@@ -101,6 +102,11 @@ Answer map_create(Caller& caller) {
   if (attr.map_ifindex != 0) {
     const bool offloadable = attr.map_type == BPF_MAP_TYPE_HASH || attr.map_type == BPF_MAP_TYPE_ARRAY;
     return fail(offloadable ? EOPNOTSUPP : EINVAL);
+  }
+  if (kind->values == ValueMeaning::kMap) {
+    const Result<InnerTemplate> inner = inner_template(caller);
+    if (!inner) return std::unexpected(inner.error());
+    creation.inner = *inner;
   }
   MapSpec sized = creation.spec;
   if (const Result<MapLayout> layout = kind->layout(sized, shape); !layout) return std::unexpected(layout.error());

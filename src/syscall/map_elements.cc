@@ -6,6 +6,7 @@
 #include "syscall/bounce.h"
 #include "syscall/commands.h"
 #include "syscall/map_access.h"
+#include "syscall/reference_commands.h"
 
 namespace skep {
 namespace {
@@ -102,7 +103,7 @@ Result<uint64_t> one_cpu_value_size(const OpenObject& object, uint64_t flags) {
 [[gnu::always_inline]] inline Answer get_next_key(Process& process, uint32_t map_fd, uint64_t key, uint64_t next_key) {
   const ReaderSection section(process.machine);
   Errno error;
-  const OpenObject* const found = find_map(process, map_fd, error);
+  const OpenObject* const found = find_map<true>(process, map_fd, error);
   if (found == nullptr) [[unlikely]]
     return pass_on(error);
   const OpenObject& object = *found;
@@ -146,18 +147,28 @@ Result<uint64_t> one_cpu_value_size(const OpenObject& object, uint64_t flags) {
   return 0;
 }
 
+/// The answer, unless the values of the map are not bytes: then that of `other`, which may take its time.
+template <class Other>
+[[gnu::always_inline]] inline int result_of(const Answer& answer, const Other& other) {
+  if (answer) [[likely]]
+    return *answer;
+  return answer.error() == kNotBytes ? to_result(other()) : -to_int(answer.error());
+}
+
 }  // namespace
 
 int map_lookup_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
-  return to_result(lookup_elem(process, map_fd, key, value, flags));
+  return result_of(lookup_elem(process, map_fd, key, value, flags),
+                   [&] { return reference_lookup_elem(process, map_fd, key, value, flags); });
 }
 
 int map_update_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
-  return to_result(update_elem(process, map_fd, key, value, flags));
+  return result_of(update_elem(process, map_fd, key, value, flags),
+                   [&] { return reference_update_elem(process, map_fd, key, value, flags); });
 }
 
 int map_delete_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t, uint64_t) {
-  return to_result(delete_elem(process, map_fd, key));
+  return result_of(delete_elem(process, map_fd, key), [&] { return reference_delete_elem(process, map_fd, key); });
 }
 
 int map_get_next_key(Process& process, uint32_t map_fd, uint64_t key, uint64_t next_key, uint64_t) {
@@ -165,7 +176,8 @@ int map_get_next_key(Process& process, uint32_t map_fd, uint64_t key, uint64_t n
 }
 
 int map_lookup_and_delete_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
-  return to_result(lookup_and_delete_elem(process, map_fd, key, value, flags));
+  return result_of(lookup_and_delete_elem(process, map_fd, key, value, flags),
+                   [&] { return reference_take_elem(process, map_fd); });
 }
 
 }  // namespace skep
