@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "maps/element_pool.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <optional>
 
@@ -77,8 +75,11 @@ Status ElementPool::lock(const Actor& actor, std::atomic<uint32_t>& word, Patien
 }
 
 Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word, Patience patience) {
+  constexpr uint32_t kShort = 1024;  // attempts, about a millisecond
   std::optional<Waiter> waiter;
+  uint32_t attempts = 0;
   for (uint32_t waited_for = 0;;) {
+    if (patience == Patience::kShort && ++attempts > kShort) return fail(ETIMEDOUT);
     uint32_t seen = word.load(std::memory_order_relaxed);
     if (seen == 0) {
       if (word.compare_exchange_weak(seen, actor.slot + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
@@ -94,17 +95,12 @@ Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word,
     const ProcessTag process{journals_[seen - 1].process.load(std::memory_order_acquire)};
     switch (waiter->wait(seen - 1, process)) {
       case Waiter::Verdict::kHolderGone:
-        if (const int error = repair_.repair(actor, seen - 1, process.value);
-            error != 0 && patience == Patience::kBounded) {
-          return fail(error);
-        }
+        if (const int error = repair_.repair(actor, seen - 1, process.value); error != 0) return fail(error);
         waiter.reset();
         waited_for = 0;
         break;
       case Waiter::Verdict::kTimedOut:
-        if (patience == Patience::kBounded) return fail(ETIMEDOUT);
-        waiter.emplace(machine_);
-        break;
+        return fail(ETIMEDOUT);
       case Waiter::Verdict::kOwnThread:  // cannot be: leaf locks are not held across calls
       case Waiter::Verdict::kTryAgain:
         break;
@@ -123,7 +119,7 @@ uint32_t ElementPool::pop(const Actor& actor, HashMagazine& magazine) {
 
 Result<uint32_t> ElementPool::take(const Actor& actor) {
   HashMagazine& own = magazines_[actor.slot];
-  if (auto status = lock(actor, own.lock, Patience::kBounded); !status) return std::unexpected(status.error());
+  if (auto status = lock(actor, own.lock); !status) return std::unexpected(status.error());
   uint32_t element = pop(actor, own);
   Status refilled;
   if (element == 0) [[unlikely]] {
@@ -149,12 +145,12 @@ Result<uint32_t> ElementPool::steal(const Actor& actor) {
     for (uint32_t slot = 0, slots = seen_slots(); slot < slots; ++slot) {
       HashMagazine& victim = magazines_[slot];
       if (victim.count.load(std::memory_order_acquire) == 0) continue;
-      if (auto status = lock(actor, victim.lock, Patience::kBounded); !status) return std::unexpected(status.error());
+      if (auto status = lock(actor, victim.lock); !status) return std::unexpected(status.error());
       const uint32_t element = pop(actor, victim);
       unlock(victim.lock);
       if (element != 0) return element;
     }
-    if (auto status = lock(actor, own.lock, Patience::kBounded); !status) return std::unexpected(status.error());
+    if (auto status = lock(actor, own.lock); !status) return std::unexpected(status.error());
     const Status refilled = refill(actor, own);
     const uint32_t element = pop(actor, own);
     unlock(own.lock);
@@ -171,7 +167,7 @@ Result<uint32_t> ElementPool::steal(const Actor& actor) {
 
 Status ElementPool::begin_put_back(const Actor& actor) {
   HashMagazine& own = magazines_[actor.slot];
-  if (auto status = lock(actor, own.lock, Patience::kBounded); !status) return status;
+  if (auto status = lock(actor, own.lock); !status) return status;
   if (load(own.count) < HashMagazine::kCapacity) [[likely]]
     return {};
   auto status = flush(actor, own);  // as put_back() could not
@@ -187,12 +183,12 @@ void ElementPool::put_back(const Actor& actor) {
   commit(own.count, count + 1);
   commit(journal.to_free, 0);
   if (count + 1 > keeps_) [[unlikely]]
-    static_cast<void>(flush(actor, own));  // else they stay here, as long as there is room
+    static_cast<void>(flush(actor, own, Patience::kShort));  // else they stay here, as long as there is room
   unlock(own.lock);
 }
 
 Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
-  if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return status;
+  if (auto status = lock(actor, pool_.lock); !status) return status;
   SlotJournal& journal = journals_[actor.slot];
   Status result;
   if (load(pool_.retiring) != 0) give_back_retired();
@@ -229,8 +225,8 @@ Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
   return result;
 }
 
-Status ElementPool::flush(const Actor& actor, HashMagazine& magazine) {
-  if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return status;
+Status ElementPool::flush(const Actor& actor, HashMagazine& magazine, Patience patience) {
+  if (auto status = lock(actor, pool_.lock, patience); !status) return status;
   SlotJournal& journal = journals_[actor.slot];
   if (load(pool_.retiring) != 0) give_back_retired();
   uint32_t count = load(magazine.count);
@@ -358,31 +354,44 @@ void ElementPool::give_back_retired() {
   commit(pool_.retire_cursor, number);
 }
 
-Result<uint32_t> ElementPool::take_spare_from_reserve(const Actor& actor) {
-  SlotJournal& journal = journals_[actor.slot];
+/// Under the pool lock: takes a spare that is in nobody's hands; 0: there is none.
+uint32_t ElementPool::unused_spare(const Actor& actor) {
+  SlotJournal& mine = journals_[actor.slot];
+  if (const uint32_t kept = load(mine.spare); kept != 0) {
+    commit(mine.spare, kept & ~SlotJournal::kKept);
+    return kept & ~SlotJournal::kKept;
+  }
+  if (const uint32_t count = load(pool_.spares); count > 0) {
+    const uint32_t spare = load(reserve_[count - 1]);
+    commit(mine.spare, spare);
+    commit(pool_.spares, count - 1);
+    return spare;
+  }
+  for (uint32_t slot = 0; slot < seen_slots(); ++slot) {
+    // Acquire pairs with the release in keep(): its old holder raised the version of the chain it was in (T3).
+    const uint32_t kept = journals_[slot].spare.load(std::memory_order_acquire);
+    if ((kept & SlotJournal::kKept) == 0) continue;
+    commit(mine.spare, kept & ~SlotJournal::kKept);
+    commit(journals_[slot].spare, 0);
+    return kept & ~SlotJournal::kKept;
+  }
+  return 0;
+}
+
+Result<uint32_t> ElementPool::take_shared_spare(const Actor& actor) {
   std::optional<Waiter> waiter;
   for (;;) {
-    if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return std::unexpected(status.error());
-    const uint32_t count = load(pool_.spares);
-    if (count > 0) {
-      const uint32_t spare = load(reserve_[count - 1]);
-      commit(journal.spare, spare);
-      commit(pool_.spares, count - 1);
-      unlock(pool_.lock);
-      return spare;
-    }
+    if (auto status = lock(actor, pool_.lock); !status) return std::unexpected(status.error());
+    const uint32_t spare = unused_spare(actor);
     unlock(pool_.lock);
+    if (spare != 0) return spare;
     // All are in the hands of other writers, who need nothing that this one holds; one of them may be dead.
     if (!waiter) waiter.emplace(machine_);
-    uint32_t holder = actor.slot;
+    uint32_t holder = actor.slot;  // nobody: it was put back meanwhile
     for (uint32_t slot = 0; slot < seen_slots(); ++slot) {
-      if (slot != actor.slot && load(journals_[slot].spare) != 0) holder = slot;
+      if (slot != actor.slot && load(journals_[slot].spare) - 1 < SlotJournal::kKept - 1) holder = slot;
     }
-    if (holder == actor.slot) {  // on its way back to the reserve, or taken again
-      sched_yield();
-      continue;
-    }
-    const ProcessTag process{load(journals_[holder].process)};
+    const ProcessTag process{holder == actor.slot ? 0 : load(journals_[holder].process)};
     const auto verdict = waiter->wait(holder, process);
     if (verdict == Waiter::Verdict::kTimedOut) return fail(ETIMEDOUT);
     if (verdict == Waiter::Verdict::kHolderGone) {
@@ -392,22 +401,13 @@ Result<uint32_t> ElementPool::take_spare_from_reserve(const Actor& actor) {
   }
 }
 
-Status ElementPool::put_back_spare_into_reserve(const Actor& actor) {
-  SlotJournal& journal = journals_[actor.slot];
-  if (load(journal.spare) == 0) return {};
-  const Patience patience = actor.repairing ? Patience::kBounded : Patience::kUnbounded;
-  if (auto status = lock(actor, pool_.lock, patience); !status) return status;
-  const uint32_t count = load(pool_.spares);
-  commit(reserve_[count], load(journal.spare));
-  commit(pool_.spares, count + 1);
-  commit(journal.spare, 0);
-  unlock(pool_.lock);
-  return {};
-}
-
 Result<uint32_t> ElementPool::take_overflow(const Actor& actor) {
-  if (auto status = lock(actor, pool_.lock, Patience::kBounded); !status) return std::unexpected(status.error());
   SlotJournal& journal = journals_[actor.slot];
+  if (const uint32_t kept = load(journal.overflow); kept != 0) {
+    commit(journal.overflow, kept & ~SlotJournal::kKept);
+    return kept & ~SlotJournal::kKept;
+  }
+  if (auto status = lock(actor, pool_.lock); !status) return std::unexpected(status.error());
   uint32_t bucket = load(pool_.overflow_head);
   if (bucket != 0) {
     commit(journal.overflow, bucket);
@@ -421,18 +421,15 @@ Result<uint32_t> ElementPool::take_overflow(const Actor& actor) {
   return bucket;
 }
 
-void ElementPool::put_back_overflow(const Actor& actor) {
+Status ElementPool::return_kept_overflow(const Actor& actor) {
+  if (auto status = lock(actor, pool_.lock); !status) return status;
   SlotJournal& journal = journals_[actor.slot];
-  const uint32_t bucket = load(journal.overflow);
+  const uint32_t bucket = load(journal.overflow) & ~SlotJournal::kKept;
   commit(overflow_[bucket - 1].word, uint64_t{load(pool_.overflow_head)});
   commit(pool_.overflow_head, bucket);
   commit(journal.overflow, 0);
-}
-
-void ElementPool::give_up_overflow(const Actor& actor) {
-  static_cast<void>(lock(actor, pool_.lock, Patience::kUnbounded));
-  put_back_overflow(actor);
   unlock(pool_.lock);
+  return {};
 }
 
 void ElementPool::recount(uint32_t number) {
@@ -454,6 +451,19 @@ void ElementPool::rebuild_marks() {
   commit(pool_.moves, load(pool_.moves) + 1);
 }
 
+/// Where a spare is still at the place that it was being taken from, that place has it.
+void ElementPool::undo_taken_spare(const Actor& actor) {
+  SlotJournal& journal = journals_[actor.slot];
+  const uint32_t spare = load(journal.spare);
+  if (spare == 0 || (spare & SlotJournal::kKept) != 0) return;
+  const uint32_t spares = load(pool_.spares);
+  bool elsewhere = spares > 0 && load(reserve_[spares - 1]) == spare;
+  for (uint32_t slot = 0; slot < seen_slots(); ++slot) {
+    elsewhere |= load(journals_[slot].spare) == (spare | SlotJournal::kKept);
+  }
+  if (elsewhere) commit(journal.spare, 0);
+}
+
 void ElementPool::repair_locks(const Actor& actor) {
   SlotJournal& journal = journals_[actor.slot];
   HashMagazine* locked = nullptr;
@@ -470,14 +480,11 @@ void ElementPool::repair_locks(const Actor& actor) {
       recount(chunk - 1);
     }
     rebuild_marks();
-    const uint32_t bucket = load(journal.overflow);
+    const uint32_t bucket = load(journal.overflow) & ~SlotJournal::kKept;
     if (bucket != 0 && (load(pool_.overflow_head) == bucket || load(pool_.overflow_used) < bucket)) {
       commit(journal.overflow, 0);
     }
-    const uint32_t spares = load(pool_.spares);
-    if (!layout_.spare_per_slot && spares > 0 && load(reserve_[spares - 1]) == load(journal.spare)) {
-      commit(journal.spare, 0);
-    }
+    if (!layout_.spare_per_slot) undo_taken_spare(actor);
     commit(journal.chunk, 0);
     unlock(pool_.lock);
   }

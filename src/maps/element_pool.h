@@ -26,19 +26,21 @@ namespace skep {
 ///
 /// Invariants
 ///   P1 Each element is in exactly one place: a chain, a magazine, a chunk (listed or never used), a journal's spare,
-///   the
-///      reserve, or a journal's in_hand / to_free. While a dead process's transfer is unrepaired, the top of the
-///      magazine it locked may also be the next free one of the chunk it names.
+///      the reserve, or a journal's in_hand / to_free. While a dead process's transfer is unrepaired, the top of the
+///      magazine it locked may also be the next free one of the chunk it names, and its spare may also be the top of
+///      the reserve or kept in another journal.
 ///   P2 take() fails with E2BIG only when max_entries elements were in chains or in the hands of live writers at one
 ///      moment of the call.
 ///   P3 A chunk without memory has no element in any other place; it got its memory before its first element leaves.
+///   P4 An overflow bucket is in a chain, the free list or a journal, at most one in each journal.
 /// Progress: blocking, bounded by the holders of two leaf locks; a dead holder's is repaired by whoever waits.
-///   Behind a live one that does not move an operation ends with ETIMEDOUT, except that give_up_overflow() and a live
-///   writer's put_back_spare() wait on: what they have in hand has no other place.
+///   Behind a live one that does not move an operation ends with ETIMEDOUT before it has changed anything; what has been
+///   changed is finished without waiting (put_back() for about a millisecond, in vain if need be).
 /// Reclamation: where memory comes and goes (BPF_F_NO_PREALLOC), a chunk whose elements are all back waits for a grace
 ///   period, because readers may still compare a key in it, and is then given back. One such chunk is kept.
 /// Locks: a magazine, then the pool; a thief holds the magazine it takes from and nothing else. Taken with a bucket
-/// held. Limits and errno: E2BIG (full), ENOMEM (no memory for a chunk), ETIMEDOUT (a live holder does not move).
+///   held.
+/// Limits and errno: E2BIG (full), ENOMEM (no memory for a chunk), ETIMEDOUT (a live holder does not move).
 class ElementPool {
  public:
   ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, bool growing,
@@ -57,26 +59,27 @@ class ElementPool {
   void put_back(const Actor& actor);
   void cancel_put_back(const Actor& actor) { unlock(magazines_[actor.slot].lock); }
 
-  /// The slot's spare element, taking one from the reserve where slots have none of their own. ETIMEDOUT.
+  /// A spare element, which the journal names: the slot's own, or one that nobody uses where there are fewer than slots.
+  /// ETIMEDOUT.
   [[gnu::always_inline]] Result<uint32_t> take_spare(const Actor& actor) {
-    if (const uint32_t spare = load(journals_[actor.slot].spare); spare != 0) [[likely]]
+    if (const uint32_t spare = load(journals_[actor.slot].spare); spare - 1 < SlotJournal::kKept - 1) [[likely]]
       return spare;
-    return take_spare_from_reserve(actor);
+    return take_shared_spare(actor);
   }
-  /// Returns it to the reserve where it came from there. Only a repairer gives up: ETIMEDOUT, EDEADLK.
-  Status put_back_spare(const Actor& actor) {
-    return layout_.spare_per_slot ? Status{} : put_back_spare_into_reserve(actor);
+  /// Lets others have it where spares are shared.
+  [[gnu::always_inline]] void put_back_spare(const Actor& actor) {
+    if (!layout_.spare_per_slot) [[unlikely]]
+      keep(journals_[actor.slot].spare);
   }
 
-  /// Takes an overflow bucket; the journal's `overflow` names it. There always is one.
+  /// Takes an overflow bucket; the journal's `overflow` names it. There always is one. ETIMEDOUT.
   Result<uint32_t> take_overflow(const Actor& actor);
-  /// The lock that put_back_overflow() needs; taken before what must not fail. ETIMEDOUT, EDEADLK.
-  Status lock_pool(const Actor& actor) { return lock(actor, pool_.lock, Patience::kBounded); }
-  void unlock_pool() { unlock(pool_.lock); }
-  /// Puts the journal's overflow bucket back, under the pool lock.
-  void put_back_overflow(const Actor& actor);
-  /// The same after an insert that failed, and so for as long as it takes.
-  void give_up_overflow(const Actor& actor);
+  /// What take_overflow() gave, or was unlinked since make_room_for_overflow(), stays in the journal.
+  void put_back_overflow(const Actor& actor) { keep(journals_[actor.slot].overflow); }
+  /// Sees to it that the journal can name an overflow bucket that is about to be unlinked. ETIMEDOUT, EDEADLK.
+  Status make_room_for_overflow(const Actor& actor) {
+    return load(journals_[actor.slot].overflow) == 0 ? Status{} : return_kept_overflow(actor);
+  }
 
   /// Finishes or undoes what the dead holder of actor.slot was doing under a magazine's and the pool's lock and
   /// releases them.
@@ -90,16 +93,21 @@ class ElementPool {
   [[nodiscard]] Bucket& overflow_bucket(uint32_t number) const { return overflow_[number - 1]; }
 
  private:
-  Result<uint32_t> take_spare_from_reserve(const Actor& actor);
-  Status put_back_spare_into_reserve(const Actor& actor);
-  /// Whether a lock may be given up when its live holder does not move.
-  enum class Patience { kBounded, kUnbounded };
-  Status lock(const Actor& actor, std::atomic<uint32_t>& word, Patience patience);
+  static void keep(std::atomic<uint32_t>& named) {
+    if (const uint32_t number = load(named); number != 0) commit(named, number | SlotJournal::kKept);
+  }
+  Result<uint32_t> take_shared_spare(const Actor& actor);
+  uint32_t unused_spare(const Actor& actor);
+  void undo_taken_spare(const Actor& actor);
+  Status return_kept_overflow(const Actor& actor);
+  /// For how long a lock is waited for whose live holder does not move.
+  enum class Patience { kFull, kShort };
+  Status lock(const Actor& actor, std::atomic<uint32_t>& word, Patience patience = Patience::kFull);
   Status lock_slowly(const Actor& actor, std::atomic<uint32_t>& word, Patience patience);
   static void unlock(std::atomic<uint32_t>& word) { commit(word, 0); }
 
   Status refill(const Actor& actor, HashMagazine& magazine);
-  Status flush(const Actor& actor, HashMagazine& magazine);
+  Status flush(const Actor& actor, HashMagazine& magazine, Patience patience = Patience::kFull);
   Result<uint32_t> steal(const Actor& actor);
   uint32_t pop(const Actor& actor, HashMagazine& magazine);
   uint32_t seen_slots() const;

@@ -93,6 +93,7 @@ CheckReport HashTable::check(bool writable, const std::function<uint64_t(const v
     }
   }
 
+  uint32_t spares = 0;
   for (uint32_t slot = 0; slot < machine_.slots(); ++slot) {
     const HashMagazine& magazine = pool_.magazine(slot);
     const SlotJournal& left = pool_.journal(slot);
@@ -100,15 +101,21 @@ CheckReport HashTable::check(bool writable, const std::function<uint64_t(const v
     for (uint32_t i = 0; i < load(magazine.count); ++i) {
       report.free_elements += elements.claim(load(magazine.items[i]), "a magazine");
     }
-    if (const uint32_t spare = load(left.spare); spare != 0) elements.claim(spare, "a journal");
+    const uint32_t spare = load(left.spare), bucket = load(left.overflow);
+    if (spare != 0) elements.claim(spare & ~SlotJournal::kKept, "a journal");
+    if (!layout_.spare_per_slot) {
+      spares += spare != 0;
+      if (spare != 0 && (spare & SlotJournal::kKept) == 0) complain("slot " + std::to_string(slot) + " uses a spare");
+    }
+    if (bucket != 0) overflow.claim(bucket & ~SlotJournal::kKept, "a journal");
     if ((load(left.bucket) | load(left.in_hand) | load(left.to_free) | load(left.replaced) | load(left.in_place) |
-         load(left.overflow) | load(left.chunk)) != 0) {
+         load(left.chunk)) != 0 || (bucket != 0 && (bucket & SlotJournal::kKept) == 0)) {
       complain("the journal of slot " + std::to_string(slot) + " is not idle");
     }
   }
   if (load(pool_.pool().lock) != 0) complain("the pool is locked");
   if (!layout_.spare_per_slot) {
-    if (load(pool_.pool().spares) != layout_.spares) complain("the reserve of spare elements is not whole");
+    if (spares + load(pool_.pool().spares) != layout_.spares) complain("the spare elements are not all there");
     for (uint32_t i = 0; i < load(pool_.pool().spares); ++i) elements.claim(pool_.reserve(i), "the reserve");
   }
   for (uint32_t number = 0; number < layout_.chunks; ++number) {

@@ -110,7 +110,7 @@ class HashMap final : public Map {
   BatchResult walk_batch(const void* in_cursor, void* out_cursor, uint32_t capacity, uint64_t flags, BatchSink& sink,
                          const TakeBucket& take_bucket) const;
   void copy_matching(const Bucket& head, uint64_t word, uint8_t tag, uint8_t mask, Stage& stage) const;
-  bool erase_matching(Run& run, Hold& hold, uint8_t tag, uint8_t mask, uint32_t count);
+  uint32_t erase_matching(Run& run, Hold& hold, uint8_t tag, uint8_t mask, uint32_t count);
   template <class Copy, class Accept>
   void run_bucket(Run& run, const Copy& copy, const Accept& accept) const;
   void prefetch_elements(uint32_t bucket) const;

@@ -41,6 +41,14 @@ class HashMap<kKeySize, kPerCpu>::Stage {
   }
   /// Forgets what was copied after the first `count` elements.
   void truncate(uint32_t count) { count_ = count; }
+  /// Forgets the `number` elements from `begin` on.
+  void remove(uint32_t begin, uint32_t number) {
+    const uint32_t end = begin + number, after = count_ - end;
+    std::memmove(keys_.get() + uint64_t{begin} * key_size_, keys_.get() + uint64_t{end} * key_size_,
+                 uint64_t{after} * key_size_);
+    std::memmove(values_.get() + begin * value_size_, values_.get() + end * value_size_, after * value_size_);
+    count_ -= number;
+  }
   [[nodiscard]] bool is_tight() const { return room_ - count_ < Bucket::kSlots; }
   bool deliver() {
     const uint32_t count = count_;
@@ -106,30 +114,35 @@ void HashMap<kKeySize, kPerCpu>::copy_matching(const Bucket& head, uint64_t word
   }
 }
 
-/// Erases the `count` elements of a virtual bucket: all or, with the error in `run`, none.
+/// Erases the `count` elements that copy_matching() found, from the last to the first, so that those which are left stay
+/// where they are (an erase moves the end of the chain into the hole). How many it erased: all, or fewer with the error
+/// in `run`.
 template <uint32_t kKeySize, bool kPerCpu>
-bool HashMap<kKeySize, kPerCpu>::erase_matching(Run& run, Hold& hold, uint8_t tag, uint8_t mask, uint32_t count) {
-  for (uint32_t left = count; left > 0;) {
-    Place place;
-    for (Bucket* bucket = &hold.head(); bucket != nullptr && place.element == 0; bucket = table_.next(*bucket)) {
-      for (uint32_t hits = bucket->match(tag, mask); hits != 0 && place.element == 0; hits &= hits - 1) {
-        const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
+uint32_t HashMap<kKeySize, kPerCpu>::erase_matching(Run& run, Hold& hold, uint8_t tag, uint8_t mask, uint32_t count) {
+  for (uint32_t erased = 0; erased < count; ++erased) {
+    Place last;
+    for (Bucket* bucket = &hold.head(); bucket != nullptr; bucket = table_.next(*bucket)) {
+      for (uint32_t hits = bucket->match(tag, mask); hits != 0;) {
+        const auto slot = static_cast<uint32_t>(std::bit_width(hits)) - 1;
         const uint32_t element = bucket->slots[slot].load(std::memory_order_relaxed);
-        if (table_.is_element(element)) place = {.bucket = bucket, .slot = slot, .element = element};
+        if (table_.is_element(element)) {
+          last = {.bucket = bucket, .slot = slot, .element = element};
+          break;
+        }
+        hits ^= 1U << slot;
       }
     }
-    if (const auto status = table_.erase(hold, place); status) {
-      --left;
-    } else if (left == count) {
+    if (const auto status = table_.erase(hold, last); !status) {
       run.error = to_int(status.error());
-      return false;
+      return erased;
     }
   }
-  return true;
+  return count;
 }
 
 /// Goes through the virtual buckets of a run: `copy(tag, mask, before)` copies elements to the stage, which holds
-/// `before`, and `accept(tag, mask, count)` follows when they fit and says false, with run.error, when they stay.
+/// `before`; when they fit, `accept(tag, mask, count)` says how many of them, the last ones, are the batch's: all, or
+/// fewer with run.error.
 template <uint32_t kKeySize, bool kPerCpu>
 template <class Copy, class Accept>
 void HashMap<kKeySize, kPerCpu>::run_bucket(Run& run, const Copy& copy, const Accept& accept) const {
@@ -142,12 +155,11 @@ void HashMap<kKeySize, kPerCpu>::run_bucket(Run& run, const Copy& copy, const Ac
       run.stage.truncate(before);
       return false;
     }
-    if (!accept(tag, mask, copied)) {
-      run.stage.truncate(before);
-      return false;
-    }
-    run.left -= copied;
-    return true;
+    const uint32_t accepted = accept(tag, mask, copied);
+    run.left -= accepted;
+    if (accepted == copied) return true;
+    run.stage.remove(before, copied - accepted);
+    return false;
   };
   if (run.sub == 0 && attempt(0, 0)) {  // all of them fit
     run.sub = run.subs;
@@ -222,7 +234,7 @@ BatchResult HashMap<kKeySize, kPerCpu>::lookup_batch(const void* in_cursor, void
         return 0U;
       });
     };
-    run_bucket(run, copy, [](uint8_t, uint8_t, uint32_t) { return true; });
+    run_bucket(run, copy, [](uint8_t, uint8_t, uint32_t count) { return count; });
   });
 }
 

@@ -106,24 +106,23 @@ Status HashTable::repair_chain(Hold& hold) {
       pool_.put_back(hold.actor_);
     }
   }
-  if (load(left.overflow) != 0 || next(*hold.head_) != nullptr) {
-    if (auto status = pool_.lock_pool(hold.actor_); !status) return status;
-    if (const uint32_t number = load(left.overflow); number != 0) {
-      bool linked_in = false;
-      for (const Bucket* bucket = hold.head_; bucket != nullptr; bucket = next(*bucket)) {
-        linked_in |= bucket == &overflow_[number - 1];
-      }
-      if (linked_in) {
-        commit(left.overflow, 0);
-      } else {
-        pool_.put_back_overflow(hold.actor_);
-      }
+  if (const uint32_t number = load(left.overflow); number != 0 && (number & SlotJournal::kKept) == 0) {
+    bool linked_in = false;
+    for (const Bucket* bucket = hold.head_; bucket != nullptr; bucket = next(*bucket)) {
+      linked_in |= bucket == &overflow_[number - 1];
     }
-    while (compact_one(hold)) {
+    if (linked_in) {
+      commit(left.overflow, 0);
+    } else {
+      pool_.put_back_overflow(hold.actor_);
     }
-    pool_.unlock_pool();
   }
-  return pool_.put_back_spare(hold.actor_);
+  for (bool changed = true; changed && next(*hold.head_) != nullptr;) {
+    if (auto status = pool_.make_room_for_overflow(hold.actor_); !status) return status;
+    changed = compact_one(hold);
+  }
+  pool_.put_back_spare(hold.actor_);
+  return {};
 }
 
 bool HashTable::compact_one(Hold& hold) {

@@ -105,13 +105,12 @@ bool HashTable::shrinks(const Hold& hold) const {
   return last != hold.head_ && load(last->slots[1]) == 0;  // T2
 }
 
-// What can fail comes first: the locks under which the element, and perhaps a bucket, are given back.
+// What can fail comes first: the lock under which the element is given back, and room in the journal for a bucket.
 Status HashTable::erase(Hold& hold, const Place& place) {
   if (auto status = pool_.begin_put_back(hold.actor_); !status) return status;
   const bool is_chain = next(*hold.head_) != nullptr;
-  const bool drops_bucket = is_chain && shrinks(hold);
-  if (drops_bucket) {
-    if (auto status = pool_.lock_pool(hold.actor_); !status) {
+  if (is_chain && shrinks(hold)) {
+    if (auto status = pool_.make_room_for_overflow(hold.actor_); !status) {
       pool_.cancel_put_back(hold.actor_);
       return status;
     }
@@ -120,7 +119,6 @@ Status HashTable::erase(Hold& hold, const Place& place) {
   commit(place.bucket->slots[place.slot], 0);  // COMMIT
   raise_version(hold);
   if (is_chain) fill_hole(hold, place);
-  if (drops_bucket) pool_.unlock_pool();
   pool_.put_back(hold.actor_);
   return {};
 }

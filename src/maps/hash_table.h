@@ -118,7 +118,7 @@ class HashTable final : public DeadHolderRepair {
     raise_version(hold);
     commit(journal(hold).spare, place.element);
     commit(journal(hold).replaced, 0);
-    static_cast<void>(pool_.put_back_spare(hold.actor_));
+    pool_.put_back_spare(hold.actor_);
     return {};
   }
 
@@ -132,7 +132,7 @@ class HashTable final : public DeadHolderRepair {
     commit(journal(hold).in_place_cpu, cpu_plus_one);
     commit(journal(hold).in_place, element);  // COMMIT, as far as a crash is concerned
     finish_in_place(hold);
-    static_cast<void>(pool_.put_back_spare(hold.actor_));
+    pool_.put_back_spare(hold.actor_);
     return {};
   }
 
@@ -204,7 +204,7 @@ class HashTable final : public DeadHolderRepair {
     if (!number) return std::unexpected(number.error());
     const auto element = pool_.take(hold.actor_);
     if (!element) {
-      pool_.give_up_overflow(hold.actor_);
+      pool_.put_back_overflow(hold.actor_);
       return std::unexpected(element.error());
     }
     std::atomic_thread_fence(std::memory_order_release);

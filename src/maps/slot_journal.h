@@ -22,16 +22,22 @@ namespace skep {
 ///     in_place  when the spare holds the whole new value                   (redo: copy it again)
 ///     overflow  before the bucket is taken or unlinked                     a chain contains it
 ///     chunk     while elements move between it and a magazine              (recount)
+///
+/// What an operation has left over stays here with kKept, where it needs no lock and so cannot be waited for: an overflow
+/// bucket, which only the slot's next operations use or return, and a spare of a large element, which whoever has the
+/// pool lock may take.
 struct alignas(64) SlotJournal {
+  static constexpr uint32_t kKept = 0x80000000;  // in `spare` and `overflow`: no operation has it in its hands
+
   std::atomic<uint32_t> process;       // ProcessTag of the last holder that wrote; 0: repaired or never used
   std::atomic<uint32_t> bucket;        // number + 1; 0: idle
   std::atomic<uint32_t> in_hand;       // element
   std::atomic<uint32_t> to_free;       // element
-  std::atomic<uint32_t> spare;         // element that replaces the next value; 0: none (taken from the reserve)
+  std::atomic<uint32_t> spare;         // element that replaces the next value; 0: none
   std::atomic<uint32_t> replaced;      // element
   std::atomic<uint32_t> in_place;      // element
   std::atomic<uint32_t> in_place_cpu;  // CPU + 1 whose value is written in place; 0: all of them
-  std::atomic<uint32_t> overflow;      // bucket number
+  std::atomic<uint32_t> overflow;      // bucket number; 0: none
   std::atomic<uint32_t> chunk;         // number + 1
 };
 static_assert(sizeof(SlotJournal) == 64);
