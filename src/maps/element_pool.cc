@@ -32,6 +32,9 @@ ElementPool::ElementPool(const HashLayout& layout, const Segment& window, Machin
       keeps_(magazine_keeps(layout, growing)),
       repair_(repair),
       elements_(layout, window.data()),
+      uses_(layout.lru_lists != 0 && window.writable()
+                ? LruUses(reinterpret_cast<std::atomic<uint8_t>*>(window.data() + layout.lru_uses))
+                : LruUses()),
       pool_(reinterpret_cast<HashControl*>(window.data() + kControlOffset)->pool),
       journals_(reinterpret_cast<SlotJournal*>(window.data() + layout.journals)),
       magazines_(reinterpret_cast<HashMagazine*>(window.data() + layout.magazines)),
@@ -129,6 +132,7 @@ Result<uint32_t> ElementPool::take(const Actor& actor) {
   unlock(own.lock);
   if (element != 0) [[likely]]
     return element;
+  if (uses_.any()) return take_from_others(actor);
   auto stolen = steal(actor);
   if (!stolen && stolen.error() == Errno{E2BIG} && !refilled) return std::unexpected(refilled.error());
   return stolen;
@@ -165,6 +169,31 @@ Result<uint32_t> ElementPool::steal(const Actor& actor) {
   return fail(E2BIG);
 }
 
+/// As steal(), in a map whose elements are evicted: one look at each magazine, since the caller makes room if need be,
+/// and nothing of what others evicted for themselves.
+Result<uint32_t> ElementPool::take_from_others(const Actor& actor) {
+  for (uint32_t slot = 0, slots = seen_slots(); slot < slots; ++slot) {
+    HashMagazine& victim = magazines_[slot];
+    if (victim.count.load(std::memory_order_acquire) <= load(victim.evicted)) continue;
+    if (auto status = lock(actor, victim.lock); !status) return std::unexpected(status.error());
+    const uint32_t element = pop(actor, victim);
+    unlock(victim.lock);
+    if (element != 0) return element;
+  }
+  return fail(E2BIG);
+}
+
+void ElementPool::keep_evicted(const Actor& actor) {
+  HashMagazine& own = magazines_[actor.slot];
+  own.evicted.store(load(own.evicted) + 1, std::memory_order_relaxed);
+}
+
+void ElementPool::share_evicted() {
+  for (uint32_t slot = 0, slots = seen_slots(); slot < slots; ++slot) {
+    magazines_[slot].evicted.store(0, std::memory_order_relaxed);
+  }
+}
+
 Status ElementPool::begin_put_back(const Actor& actor) {
   HashMagazine& own = magazines_[actor.slot];
   if (auto status = lock(actor, own.lock); !status) return status;
@@ -179,6 +208,10 @@ void ElementPool::put_back(const Actor& actor) {
   HashMagazine& own = magazines_[actor.slot];
   SlotJournal& journal = journals_[actor.slot];
   const uint32_t count = load(own.count);
+  if (uses_.any()) [[unlikely]] {
+    uses_.forget(load(journal.to_free));
+    if (load(own.evicted) > count) own.evicted.store(count, std::memory_order_relaxed);
+  }
   commit(own.items[count], load(journal.to_free));
   commit(own.count, count + 1);
   commit(journal.to_free, 0);
@@ -188,6 +221,10 @@ void ElementPool::put_back(const Actor& actor) {
 }
 
 Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
+  if (uses_.any()) {
+    magazine.evicted.store(0, std::memory_order_relaxed);
+    if (load(pool_.chunk_hint) >= layout_.chunks) return fail(E2BIG);  // as it is once the map was full
+  }
   if (auto status = lock(actor, pool_.lock); !status) return status;
   SlotJournal& journal = journals_[actor.slot];
   Status result;

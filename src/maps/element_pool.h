@@ -7,6 +7,7 @@
 #include "maps/bucket.h"
 #include "maps/crash_point.h"
 #include "maps/hash_layout.h"
+#include "maps/lru_uses.h"
 #include "maps/slot_journal.h"
 #include "memory/segment.h"
 
@@ -31,6 +32,8 @@ namespace skep {
 ///      the reserve or kept in another journal.
 ///   P2 take() fails with E2BIG only when max_entries elements were in chains or in the hands of live writers at one
 ///      moment of the call.
+///      Where elements are evicted: when all but those were, which other writers are about to use for their next keys,
+///      having evicted them.
 ///   P3 A chunk without memory has no element in any other place; it got its memory before its first element leaves.
 ///   P4 An overflow bucket is in a chain, the free list or a journal, at most one in each journal.
 /// Progress: blocking, bounded by the holders of two leaf locks; a dead holder's is repaired by whoever waits.
@@ -85,6 +88,13 @@ class ElementPool {
   /// releases them.
   void repair_locks(const Actor& actor);
 
+  /// LRU: how elements have been used; not any() where elements are not evicted, or nobody may write.
+  [[nodiscard]] const LruUses& uses() const { return uses_; }
+  /// LRU: the element that this slot's put_back() was the last to free is for this slot's own next insert.
+  void keep_evicted(const Actor& actor);
+  /// LRU: elements that others evicted for themselves may be taken as well.
+  void share_evicted();
+
   [[nodiscard]] SlotJournal& journal(uint32_t slot) const { return journals_[slot]; }
   [[nodiscard]] HashPool& pool() const { return pool_; }
   [[nodiscard]] HashMagazine& magazine(uint32_t slot) const { return magazines_[slot]; }
@@ -109,6 +119,7 @@ class ElementPool {
   Status refill(const Actor& actor, HashMagazine& magazine);
   Status flush(const Actor& actor, HashMagazine& magazine, Patience patience = Patience::kFull);
   Result<uint32_t> steal(const Actor& actor);
+  Result<uint32_t> take_from_others(const Actor& actor);
   uint32_t pop(const Actor& actor, HashMagazine& magazine);
   uint32_t seen_slots() const;
 
@@ -129,6 +140,7 @@ class ElementPool {
   const uint32_t keeps_;  // free elements that a magazine keeps
   DeadHolderRepair& repair_;
   const HashElements elements_;
+  const LruUses uses_;
   HashPool& pool_;
   SlotJournal* const journals_;
   HashMagazine* const magazines_;

@@ -84,6 +84,7 @@ CheckReport HashTable::check(bool writable, const std::function<uint64_t(const v
         const uint64_t hash = hash_of(elements_.key(element));
         if ((hash & (layout_.buckets - 1)) != number) complain(name + " has an element of another bucket");
         if (static_cast<uint8_t>(hash >> 56) != load(bucket->tags[i])) complain(name + " has a wrong tag");
+        if (pool_.uses().any() && !pool_.uses().in_chain(element)) complain(name + " has an element that no hand sees");
         ++report.elements;
       }
       if (after != nullptr && hole) complain(name + " has a hole before the end of its chain");

@@ -26,6 +26,10 @@ Status check_hash_spec(const MapSpec& spec, bool per_cpu) {
   if ((spec.flags & BPF_F_RDONLY) && (spec.flags & BPF_F_WRONLY)) return fail(EINVAL);
   if ((spec.flags & BPF_F_RDONLY_PROG) && (spec.flags & BPF_F_WRONLY_PROG)) return fail(EINVAL);
   if (per_cpu && (spec.flags & BPF_F_NUMA_NODE) && spec.numa_node != UINT32_MAX) return fail(EINVAL);
+  return check_hash_sizes(spec, per_cpu);
+}
+
+Status check_hash_sizes(const MapSpec& spec, bool per_cpu) {
   if (spec.max_entries == 0 || spec.key_size == 0 || spec.value_size == 0) return fail(EINVAL);
   if (uint64_t{spec.key_size} + spec.value_size >= kLargestElement) return fail(E2BIG);
   if (per_cpu && round_up(spec.value_size, 8) > kLargestPart) return fail(E2BIG);

@@ -5,6 +5,7 @@
 
 #include "maps/bucket.h"
 #include "maps/slot_journal.h"
+#include "skep/abi.h"
 
 namespace skep {
 namespace {
@@ -15,6 +16,12 @@ uint64_t chunk_elements(const HashLayout& layout) {
   const uint64_t by_size = (HashLayout::kChunkBytes + total - 1) / total;
   const uint64_t by_page = layout.parts > 1 ? kPageSize / std::min(layout.key_room, layout.value_room) : 1;
   return std::bit_ceil(std::max({uint64_t{1}, by_size, by_page}));
+}
+
+/// How many lists of least recently used elements a map of that spec has.
+uint32_t lists_of(const MapSpec& spec, const MachineShape& shape) {
+  if (spec.type != BPF_MAP_TYPE_LRU_HASH && spec.type != BPF_MAP_TYPE_LRU_PERCPU_HASH) return 0;
+  return (spec.flags & BPF_F_NO_COMMON_LRU) != 0 ? shape.cpus : 1;
 }
 
 }  // namespace
@@ -50,6 +57,13 @@ Result<HashLayout> HashLayout::of(const MapSpec& spec, const MachineShape& shape
   l.chunk_table = place(uint64_t{l.chunks} * sizeof(HashChunk), 64);
   l.chunk_bitmap = place((uint64_t{l.chunks} + 63) / 64 * 8, 64);
   l.reserve = place(uint64_t{l.spares} * 4, 64);
+  l.lru_lists = lists_of(spec, shape);
+  if (l.lru_lists > 0) {
+    constexpr uint32_t kWindow = 16;
+    l.lru_window = l.lru_lists == 1 || spec.max_entries / l.lru_lists >= 4 * kWindow ? kWindow : 1;
+    l.lru_controls = place(uint64_t{l.lru_lists} * sizeof(LruControl), 64);
+    l.lru_uses = place(round_up(l.elements, kWindow), 64);
+  }
   l.bucket_table = place(uint64_t{l.buckets} * sizeof(Bucket), 64);
   l.overflow_table = place(uint64_t{l.overflow_buckets} * sizeof(Bucket), 64);
   if (per_cpu) {

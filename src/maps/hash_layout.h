@@ -54,15 +54,25 @@ struct alignas(64) HashMagazine {
   std::atomic<uint32_t> lock;                // slot + 1 of the holder, 0: free
   std::atomic<uint32_t> count;
   std::atomic<uint32_t> items[kCapacity];
-  uint32_t unused[2];
+  std::atomic<uint32_t> evicted;  // LRU: the first of them were evicted by and for this slot; a hint
+  uint32_t unused;
 };
 static_assert(sizeof(HashMagazine) == 128);
+
+/// LRU: the hands of one list (lru_clock.h). Positions in the list; written by whoever evicts, at any time.
+struct alignas(64) LruControl {
+  std::atomic<uint32_t> cold;
+  std::atomic<uint32_t> warm;
+  std::atomic<uint32_t> warm_elements;  // about how many elements of the list are warm
+};
+static_assert(sizeof(LruControl) == 64);
 
 /// Where everything in the private window of a hash map is: a function of its spec and the machine's shape alone, so
 /// that a file's content can never make it reach outside.
 ///
 ///     header | HashControl | SlotJournal[slots] | HashMagazine[slots] | HashChunk[chunks] | chunk bitmap | reserve |
-///     Bucket[buckets] | Bucket[overflow buckets] | elements: keys and values, or keys | values of CPU 0 | CPU 1 | ...
+///     LRU: LruControl[lists] | a byte for each element | Bucket[buckets] | Bucket[overflow buckets] |
+///     elements: keys and values, or keys | values of CPU 0 | CPU 1 | ...
 ///
 /// Elements are numbered from 1, buckets and slots from 0, overflow buckets from 1. The first `spares` elements replace
 /// the value of an existing key when everything else is in use.
@@ -88,6 +98,9 @@ struct HashLayout {
   uint32_t parts;       // of a value: CPUs, or 1
   uint64_t key_stride, value_stride, part_stride;
   uint64_t journals, magazines, chunk_table, chunk_bitmap, reserve, bucket_table, overflow_table;
+  uint32_t lru_lists;   // 0: elements are not evicted; 1, or `cpus` with BPF_F_NO_COMMON_LRU
+  uint32_t lru_window;  // how many consecutive elements belong to the same list
+  uint64_t lru_controls, lru_uses;
   uint64_t keys, values;  // of element 1
   uint64_t size;
 

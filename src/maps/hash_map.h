@@ -13,6 +13,7 @@ namespace skep {
 
 /// Gives a map that is made of elements which come and go what its kind's row needs; in hash_kind.cc.
 Status check_hash_spec(const MapSpec& spec, bool per_cpu);
+Status check_hash_sizes(const MapSpec& spec, bool per_cpu);  // and special fields: what comes after the flags
 Result<MapLayout> lay_out_hash(const MapSpec& spec, const MachineShape& shape, bool per_cpu);
 Status initialise_hash(const MapSegments& segments, Machine& machine, bool per_cpu);
 Status check_hash_function(const MapSegments& segments);
@@ -28,7 +29,7 @@ Status check_hash_function(const MapSegments& segments);
 /// place.
 /// Limits and errno: those of bpf(2) on Linux 6.18; BPF_F_CPU and BPF_F_ALL_CPUS as in 6.19.
 template <uint32_t kKeySize, bool kPerCpu>
-class HashMap final : public Map {
+class HashMap : public Map {
  public:
   HashMap(MapSegments segments, Machine& machine, const HashLayout& layout);
 
@@ -59,7 +60,7 @@ class HashMap final : public Map {
   }
   [[nodiscard]] CheckReport check() const override;
 
- private:
+ protected:
   using Place = HashTable::Place;
   using Hold = HashTable::Hold;
 
@@ -127,8 +128,8 @@ class HashMap final : public Map {
   Bucket* const buckets_;
 };
 
-/// Makes the version for the map's key size.
-template <bool kPerCpu>
+/// Makes the version of `Kind`, HashMap or a class derived from it, for the map's key size.
+template <template <uint32_t, bool> class Kind, bool kPerCpu>
 Result<std::unique_ptr<Map>> open_hash(MapSegments segments, Machine& machine) {
   const MapSpec& spec = segments.header().spec;
   const auto layout = HashLayout::of(spec, machine.shape(), kPerCpu);
@@ -136,13 +137,13 @@ Result<std::unique_ptr<Map>> open_hash(MapSegments segments, Machine& machine) {
   if (auto status = check_hash_function(segments); !status) return std::unexpected(status.error());
   switch (spec.key_size) {
     case 4:
-      return std::make_unique<HashMap<4, kPerCpu>>(std::move(segments), machine, *layout);
+      return std::make_unique<Kind<4, kPerCpu>>(std::move(segments), machine, *layout);
     case 8:
-      return std::make_unique<HashMap<8, kPerCpu>>(std::move(segments), machine, *layout);
+      return std::make_unique<Kind<8, kPerCpu>>(std::move(segments), machine, *layout);
     case 16:
-      return std::make_unique<HashMap<16, kPerCpu>>(std::move(segments), machine, *layout);
+      return std::make_unique<Kind<16, kPerCpu>>(std::move(segments), machine, *layout);
     default:
-      return std::make_unique<HashMap<0, kPerCpu>>(std::move(segments), machine, *layout);
+      return std::make_unique<Kind<0, kPerCpu>>(std::move(segments), machine, *layout);
   }
 }
 
@@ -162,7 +163,7 @@ struct HashKind {
             .check = check,
             .layout = layout,
             .initialise = initialise,
-            .open = open_hash<kPerCpu>};
+            .open = open_hash<HashMap, kPerCpu>};
   }
 };
 

@@ -78,14 +78,16 @@ HashTable::Place HashTable::find_room(const Hold& hold) const {
   return {.bucket = last, .slot = Bucket::kLinkSlot, .element = load(last->slots[Bucket::kLinkSlot])};
 }
 
-bool HashTable::contains(const Hold& hold, uint32_t element) const {
-  for (const Bucket* bucket = hold.head_; bucket != nullptr; bucket = next(*bucket)) {
-    for (const auto& slot : bucket->slots) {
-      if (load(slot) == element) return true;
+HashTable::Place HashTable::place_of(const Hold& hold, uint32_t element) const {
+  for (Bucket* bucket = hold.head_; bucket != nullptr; bucket = next(*bucket)) {
+    for (uint32_t i = 0; i < Bucket::kSlots; ++i) {
+      if (load(bucket->slots[i]) == element) return {.bucket = bucket, .slot = i, .element = element};
     }
   }
-  return false;
+  return {};
 }
+
+bool HashTable::contains(const Hold& hold, uint32_t element) const { return place_of(hold, element).element != 0; }
 
 void HashTable::grow(Hold& hold, const Place& last, uint32_t number, uint8_t tag, uint32_t element) {
   Bucket& bucket = overflow_[number - 1];

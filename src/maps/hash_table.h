@@ -68,6 +68,12 @@ class HashTable final : public DeadHolderRepair {
         : table_(table), actor_{.slot = lease.slot()}, head_(&table.buckets_[bucket]) {
       error_ = table.begin(*this, bucket, lease.process());
     }
+    /// The same without waiting: EBUSY where somebody holds it.
+    struct IfFree {};
+    Hold(HashTable& table, const Lease& lease, uint32_t bucket, IfFree)
+        : table_(table), actor_{.slot = lease.slot()}, head_(&table.buckets_[bucket]) {
+      error_ = table.begin(*this, bucket, lease.process(), false);
+    }
     [[gnu::always_inline]] ~Hold() {
       if (error_ == 0) table_.end(*this);
     }
@@ -100,6 +106,8 @@ class HashTable final : public DeadHolderRepair {
     if (!element) return std::unexpected(element.error());
     std::atomic_thread_fence(std::memory_order_release);  // a reader of the bytes to come sees that they were unlinked
     fill(*element);
+    if (pool_.uses().any()) [[unlikely]]
+      pool_.uses().begin(*element);
     commit(room.bucket->tags[room.slot], tag);
     commit(room.bucket->slots[room.slot], *element);  // COMMIT; pairs with the acquire loads of readers
     commit(journal(hold).in_hand, 0);
@@ -113,9 +121,13 @@ class HashTable final : public DeadHolderRepair {
     if (!spare) return std::unexpected(spare.error());
     std::atomic_thread_fence(std::memory_order_release);
     fill(*spare);
+    if (pool_.uses().any()) [[unlikely]]
+      pool_.uses().inherit(*spare, place.element);
     commit(journal(hold).replaced, place.element);
     commit(place.bucket->slots[place.slot], *spare);  // COMMIT; pairs with the acquire loads of readers
     raise_version(hold);
+    if (pool_.uses().any()) [[unlikely]]
+      pool_.uses().forget(place.element);
     commit(journal(hold).spare, place.element);
     commit(journal(hold).replaced, 0);
     pool_.put_back_spare(hold.actor_);
@@ -138,6 +150,9 @@ class HashTable final : public DeadHolderRepair {
 
   /// Unlinks and frees an element. ETIMEDOUT, EDEADLK: nothing happened.
   Status erase(Hold& hold, const Place& place);
+
+  /// Where in the chain that element is.
+  [[nodiscard]] Place place_of(const Hold& hold, uint32_t element) const;
 
   /// Completes what a dead process was writing into `element` in place.
   void settle(const Lease& lease, uint32_t element);
@@ -172,10 +187,10 @@ class HashTable final : public DeadHolderRepair {
   }
 
  private:
-  [[gnu::always_inline]] int begin(Hold& hold, uint32_t bucket, ProcessTag self) {
+  [[gnu::always_inline]] int begin(Hold& hold, uint32_t bucket, ProcessTag self, bool waits = true) {
     SlotJournal& mine = pool_.journal(hold.actor_.slot);
-    if (mine.process.load(std::memory_order_relaxed) != self.value ||
-        mine.bucket.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    if (mine.process.load(std::memory_order_relaxed) != self.value || mine.bucket.load(std::memory_order_relaxed) != 0)
+        [[unlikely]] {
       if (const int error = enter_slot(hold.actor_.slot); error != 0) return error;
     }
     commit(mine.bucket, bucket + 1);
@@ -188,7 +203,9 @@ class HashTable final : public DeadHolderRepair {
       SKEP_CRASH_POINT();
       return 0;
     }
-    return wait_for(hold);
+    if (waits) return wait_for(hold);
+    commit(mine.bucket, 0);
+    return EBUSY;
   }
   [[gnu::always_inline]] void end(Hold& hold) {
     // Release pairs with the acquire in begin() and wait_for().
@@ -209,6 +226,7 @@ class HashTable final : public DeadHolderRepair {
     }
     std::atomic_thread_fence(std::memory_order_release);
     fill(*element);
+    if (pool_.uses().any()) pool_.uses().begin(*element);
     grow(hold, last, *number, tag, *element);
     return {};
   }
@@ -217,7 +235,8 @@ class HashTable final : public DeadHolderRepair {
   [[nodiscard]] SlotJournal& journal(const Hold& hold) const { return pool_.journal(hold.actor_.slot); }
   [[nodiscard]] Bucket* linked(const std::atomic<uint32_t>& slot) const {
     const uint32_t value = slot.load(std::memory_order_acquire);  // pairs with the COMMIT of grow()
-    if ((value & Bucket::kLink) == 0) [[likely]] return nullptr;
+    if ((value & Bucket::kLink) == 0) [[likely]]
+      return nullptr;
     const uint32_t number = value & ~Bucket::kLink;
     return number - 1 < layout_.overflow_buckets ? &overflow_[number - 1] : nullptr;
   }

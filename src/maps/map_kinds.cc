@@ -9,6 +9,8 @@ constexpr const MapKind* kKinds[] = {
     &kArrayKind,
     &kPerCpuHashKind,
     &kPerCpuArrayKind,
+    &kLruHashKind,
+    &kLruPerCpuHashKind,
     &kProgArrayKind,
     &kArrayOfMapsKind,
 };

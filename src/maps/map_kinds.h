@@ -10,6 +10,8 @@ extern const MapKind kHashKind;
 extern const MapKind kArrayKind;
 extern const MapKind kPerCpuHashKind;
 extern const MapKind kPerCpuArrayKind;
+extern const MapKind kLruHashKind;
+extern const MapKind kLruPerCpuHashKind;
 extern const MapKind kProgArrayKind;
 extern const MapKind kArrayOfMapsKind;
 

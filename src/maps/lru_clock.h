@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "maps/hash_layout.h"
+#include "maps/lru_uses.h"
+
+namespace skep {
+
+/// Chooses which elements of an LRU map have to go: two hands over the bytes of lru_uses.h.
+///
+/// Layout (the common list; BPF_F_NO_COMMON_LRU: a pair of hands for each CPU, over every n-th window of 16 bytes)
+///
+///     elements   1 2 3 4 5 6 7 8 9 ...
+///     bytes      c c w c w w c . c c w w c w c c | w w c ...       c cold, w warm, . in no chain
+///                      ^ cold hand       ^ warm hand
+///
+/// The cold hand goes round over the cold elements: one that was used since becomes warm, any other has to go. As the
+/// element is given to a new key, which begins cold just behind the hand, cold elements have the order of a queue.
+/// The warm hand goes round over the warm ones: one that was used loses one use, any other has to go. It moves instead
+/// of the cold hand while less than 3 of 10 elements are cold. So a key that is used once only passes through the cold
+/// part, as a scan does, and one that is used again stays until it has not been used for up to four rounds.
+///
+/// Operations: choose.
+/// Invariants
+///   C1 Whatever the bytes and the control words hold, choose() ends and gives numbers of elements.
+/// Ordering guarantees: none; the numbers are hints, and the chain decides whether the element still is in it.
+/// Progress: lock-free. A hand moves by one compare-and-swap, whose winner alone looks at what it passed, so a process
+///   that dies there leaves nothing to repair: its elements are looked at in the next round.
+/// Reclamation, locks: none.
+/// Where it differs from the kernel: the kernel keeps active and inactive lists under a lock and moves the nodes.
+class LruClock {
+ public:
+  static constexpr uint32_t kMostVictims = 12;
+
+  LruClock(const HashLayout& layout, std::byte* window);
+
+  /// At most kMostVictims elements that should go, of the list of `cpu`: fewer in a small map, and 0 only where no
+  /// byte of the list has LruUses::kInChain.
+  uint32_t choose(uint32_t cpu, uint32_t (&victims)[kMostVictims]) const;
+
+  [[nodiscard]] uint32_t lists() const { return lists_; }
+
+ private:
+  enum class Hand { kCold, kWarm, kEvery };
+  /// A run of positions of one list, all in one window.
+  struct Claim {
+    uint32_t first;    // byte, from 0
+    uint32_t members;  // bit i: byte first + i is of the hand's class
+  };
+
+  [[nodiscard]] uint32_t window_at(uint32_t list, uint32_t position) const;
+  [[nodiscard]] uint32_t members(uint32_t first, uint8_t mask, uint8_t value) const;
+  bool pass(uint32_t list, Hand hand, uint32_t wanted, Claim& claim) const;
+  uint32_t age(LruControl& control, Hand hand, const Claim& claim, uint32_t* victims) const;
+  void recount(uint32_t list) const;
+
+  const LruUses uses_;
+  const uint32_t elements_;
+  const uint32_t lists_;
+  const uint32_t window_;     // positions of a window
+  const uint32_t positions_;  // of each list
+  const uint32_t share_;      // elements that a list has when the map is full
+  const uint32_t wanted_;     // victims at once
+  LruControl* const controls_;
+};
+
+}  // namespace skep

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// LRU_HASH and LRU_PERCPU_HASH, one thread: what goes, when, and what stays.
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "maps/hash_test_support.h"
+#include "skep/abi.h"
+
+namespace skep {
+namespace {
+
+using testing::error_of;
+using testing::fill_value;
+using testing::key_of;
+using testing::value_is_whole;
+
+struct LruShape {
+  const char* name;
+  uint32_t type, key_size, value_size, max_entries, flags;
+};
+
+class LruMapTest : public testing::MapTest, public ::testing::WithParamInterface<LruShape> {
+ protected:
+  void SetUp() override {
+    MapTest::SetUp();
+    const LruShape& shape = GetParam();
+    map_ = make(spec(shape.type, shape.key_size, shape.value_size, shape.max_entries, shape.flags));
+    ASSERT_NE(map_, nullptr);
+    entries_ = map_->spec().max_entries;
+  }
+  void TearDown() override {
+    map_.reset();
+    MapTest::TearDown();
+  }
+  std::string key(uint64_t k) const { return key_of(k, GetParam().key_size); }
+  int put(uint64_t k, uint64_t flags = BPF_ANY, uint32_t nonce = 1) {
+    const Lease lease(machine(), Lease::Cpu{0});
+    std::string value(map_->user_value_size(), '\0');
+    fill_value(value.data(), value.size(), k, nonce);
+    return error_of(map_->update(lease, key(k).data(), value.data(), flags));
+  }
+  bool has(uint64_t k) {
+    std::string value(map_->user_value_size(), '\0');
+    const int error = error_of(map_->lookup(key(k).data(), value.data(), 0));
+    if (error == 0) {
+      EXPECT_TRUE(value_is_whole(value.data(), value.size(), k));
+    }
+    return error == 0;
+  }
+  bool use(uint64_t k) {
+    const Lease lease(machine(), Lease::Cpu{0});
+    return map_->find(lease, key(k).data()) != nullptr;
+  }
+  uint64_t count() {
+    const CheckReport report = map_->check();
+    EXPECT_EQ(report.problem, "");
+    return report.elements;
+  }
+  /// What one eviction may remove besides the element that is needed.
+  [[nodiscard]] uint64_t slack() const { return std::min<uint64_t>(12, std::max<uint64_t>(1, entries_ / 64)) - 1; }
+  void fill() {
+    for (uint64_t k = 0; k < entries_; ++k) ASSERT_EQ(put(k), 0);
+  }
+
+  std::unique_ptr<Map> map_;
+  uint64_t entries_ = 0;
+};
+
+TEST_P(LruMapTest, NothingGoesBeforeTheMapIsFull) {
+  fill();
+  EXPECT_EQ(count(), entries_);
+  for (uint64_t k = 0; k < entries_; ++k) EXPECT_TRUE(has(k)) << k;
+}
+
+TEST_P(LruMapTest, ANewKeyAlwaysFinds) {
+  for (uint64_t k = 0; k < 10 * entries_ + 100; ++k) {
+    ASSERT_EQ(put(k, BPF_NOEXIST), 0) << k;
+    ASSERT_TRUE(has(k)) << k;
+  }
+  EXPECT_LE(count(), entries_);
+  EXPECT_GE(count(), entries_ - slack());
+}
+
+TEST_P(LruMapTest, AnUpdateOfAKeyThatIsThereRemovesNobody) {
+  fill();
+  for (uint64_t k = 0; k < entries_; ++k) {
+    EXPECT_EQ(put(k, BPF_ANY, 2), 0);
+    EXPECT_EQ(put(k, BPF_EXIST, 3), 0);
+    EXPECT_EQ(put(k, BPF_NOEXIST), EEXIST);
+    EXPECT_EQ(put(k + entries_, BPF_EXIST), ENOENT);
+  }
+  EXPECT_EQ(count(), entries_);
+}
+
+TEST_P(LruMapTest, AFreedElementIsUsedBeforeAnyoneGoes) {
+  fill();
+  const Lease other(machine());  // a writer's slot, whose magazine gets the elements
+  for (uint64_t k = 0; k < entries_; k += 3) ASSERT_EQ(error_of(map_->erase(other, key(k).data())), 0);
+  for (uint64_t k = 0; k < entries_; k += 3) ASSERT_EQ(put(k + 10 * entries_), 0);
+  EXPECT_EQ(count(), entries_);
+  for (uint64_t k = 0; k < entries_; ++k) EXPECT_EQ(has(k), k % 3 != 0) << k;
+}
+
+TEST_P(LruMapTest, ProgramsLookupsProtectAndCopiesDoNot) {
+  if (entries_ < 64) GTEST_SKIP() << "too small to tell";
+  fill();
+  const uint64_t some = entries_ / 8;
+  for (uint64_t k = 0; k < some; ++k) ASSERT_TRUE(use(k));
+  for (uint64_t k = some; k < 2 * some; ++k) ASSERT_TRUE(has(k));
+  const uint64_t fresh = 2 * entries_;
+  for (uint64_t k = 0; k < fresh; ++k) ASSERT_EQ(put(entries_ + k), 0);
+  uint64_t used = 0, copied = 0;
+  for (uint64_t k = 0; k < some; ++k) used += has(k);
+  for (uint64_t k = some; k < 2 * some; ++k) copied += has(k);
+  EXPECT_EQ(used, some);
+  if ((GetParam().flags & BPF_F_NO_COMMON_LRU) == 0) {
+    EXPECT_EQ(copied, 0U);
+  }
+}
+
+TEST_P(LruMapTest, TheOldestOfTheUnusedGoFirst) {
+  if (entries_ < 64 || (GetParam().flags & BPF_F_NO_COMMON_LRU) != 0) GTEST_SKIP() << "no common order";
+  fill();
+  const uint64_t fresh = entries_ / 4;
+  for (uint64_t k = 0; k < fresh; ++k) ASSERT_EQ(put(entries_ + k), 0);
+  uint64_t old = 0;
+  for (uint64_t k = 0; k < fresh; ++k) old += has(k);
+  EXPECT_LE(old, 28U) << "elements are handed out in runs of a magazine";
+  for (uint64_t k = fresh + 28; k < entries_; ++k) EXPECT_TRUE(has(k)) << k;
+  for (uint64_t k = 0; k < fresh; ++k) EXPECT_TRUE(has(entries_ + k)) << k;
+}
+
+TEST_P(LruMapTest, SomethingGoesEvenIfEverythingIsInUse) {
+  fill();
+  for (int round = 0; round < 5; ++round) {
+    for (uint64_t k = 0; k < entries_ + 200; ++k) use(k);
+  }
+  for (uint64_t k = 0; k < 200; ++k) {
+    ASSERT_EQ(put(entries_ + k), 0);
+    for (uint64_t i = 0; i < entries_ + 200; ++i) use(i);
+  }
+  EXPECT_GE(count(), entries_ - slack());
+}
+
+TEST_P(LruMapTest, EraseTakeAndBatchesKeepTheCount) {
+  std::string value(map_->user_value_size(), '\0');
+  const Lease lease(machine());
+  for (uint64_t k = 0; k < 3 * entries_; ++k) {
+    ASSERT_EQ(put(k), 0);
+    if (k % 5 == 0) {
+      EXPECT_EQ(error_of(map_->erase(lease, key(k).data())), 0);
+    }
+    if (k % 7 == 0 && has(k)) {
+      EXPECT_EQ(error_of(map_->take(lease, key(k).data(), value.data(), 0)), 0);
+      EXPECT_TRUE(value_is_whole(value.data(), value.size(), k));
+    }
+  }
+  const uint64_t before = count();
+  testing::CollectingSink sink(GetParam().key_size, map_->user_value_size());
+  uint32_t cursor = 0;
+  const BatchResult result = map_->take_batch(lease, nullptr, &cursor, UINT32_MAX, 0, sink);
+  EXPECT_EQ(result.error, ENOENT);
+  EXPECT_EQ(result.count, before);
+  EXPECT_EQ(count(), 0U);
+  fill();
+  EXPECT_EQ(count(), entries_);
+}
+
+constexpr uint32_t kLru = BPF_MAP_TYPE_LRU_HASH, kPerCpu = BPF_MAP_TYPE_LRU_PERCPU_HASH, kApart = BPF_F_NO_COMMON_LRU;
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, LruMapTest,
+    ::testing::Values(LruShape{"One", kLru, 8, 8, 1, 0}, LruShape{"Two", kLru, 4, 8, 2, 0},
+                      LruShape{"Eight", kLru, 8, 16, 8, 0}, LruShape{"Odd", kLru, 5, 12, 300, 0},
+                      LruShape{"Kilo", kLru, 8, 8, 1024, 0}, LruShape{"Wide", kLru, 40, 24, 3000, 0},
+                      LruShape{"Large", kLru, 8, 5000, 100, 0}, LruShape{"ApartOne", kLru, 8, 8, 1, kApart},
+                      LruShape{"ApartOdd", kLru, 8, 8, 101, kApart}, LruShape{"Apart", kLru, 16, 8, 1000, kApart},
+                      LruShape{"PerCpu", kPerCpu, 8, 16, 500, 0}, LruShape{"PerCpuLarge", kPerCpu, 8, 3000, 70, 0},
+                      LruShape{"PerCpuApart", kPerCpu, 4, 8, 256, kApart}),
+    [](const auto& shape) { return shape.param.name; });
+
+class LruCreateTest : public testing::MapTest {};
+
+TEST_F(LruCreateTest, RefusesWhatTheKernelRefuses) {
+  for (const uint32_t type : {kLru, kPerCpu}) {
+    const bool per_cpu = type == kPerCpu;
+    EXPECT_EQ(create_error(spec(type, 8, 8, 10, BPF_F_NO_PREALLOC)), kEnotsupp);
+    EXPECT_EQ(create_error(spec(type, 8, 8, 10, BPF_F_NO_PREALLOC | BPF_F_MMAPABLE)), EINVAL);
+    EXPECT_EQ(create_error(spec(type, 8, 8, 10, kApart | BPF_F_ZERO_SEED)), 0);
+    EXPECT_EQ(create_error(spec(type, 8, 8, 10, BPF_F_NUMA_NODE)), per_cpu ? EINVAL : 0);
+    EXPECT_EQ(create_error(spec(type, 8, 8, 10, BPF_F_NUMA_NODE | kApart)), EINVAL);
+    EXPECT_EQ(create_error(spec(type, 0, 8, 10)), EINVAL);
+    EXPECT_EQ(create_error(spec(type, 8, 0, 10)), EINVAL);
+    EXPECT_EQ(create_error(spec(type, 8, 8, 0)), EINVAL);
+    EXPECT_EQ(create_error(spec(type, 8, 8, 0x80000001)), E2BIG);
+    EXPECT_EQ(create_error(spec(type, 8, 8, 0x80000001, kApart)), E2BIG);
+    EXPECT_EQ(create_error(spec(type, 8, 4U << 20, 2)), E2BIG);
+    if (per_cpu) {
+      EXPECT_EQ(create_error(spec(type, 8, 32769, 2)), E2BIG);
+    }
+    MapSpec locked = spec(type, 8, 24, 10);
+    locked.fields.spin_lock = 4;
+    EXPECT_EQ(create_error(locked), EOPNOTSUPP);
+    locked = spec(type, 8, 24, 10);
+    locked.fields.res_spin_lock = 4;
+    EXPECT_EQ(create_error(locked), EOPNOTSUPP);
+  }
+  EXPECT_EQ(create_error(spec(BPF_MAP_TYPE_HASH, 8, 8, 10, kApart)), EINVAL);
+}
+
+TEST_F(LruCreateTest, ListsOfTheirOwnRoundTheEntriesUp) {
+  const uint32_t cpus = machine().cpus();
+  for (const uint32_t entries : {1U, cpus, cpus + 1, 1000U}) {
+    const auto map = make(spec(kLru, 8, 8, entries, kApart));
+    ASSERT_NE(map, nullptr);
+    EXPECT_EQ(map->spec().max_entries, (entries + cpus - 1) / cpus * cpus);
+  }
+}
+
+TEST_F(LruCreateTest, ListsOfTheirOwnProtectAnothersShare) {
+  if (machine().cpus() < 2) GTEST_SKIP() << "one CPU";
+  constexpr uint64_t kEntries = 4096;
+  const auto map = make(spec(kLru, 8, 8, kEntries, kApart));
+  ASSERT_NE(map, nullptr);
+  const uint64_t share = kEntries / machine().cpus();
+  const uint64_t value = 1;
+  const auto flood = [&](uint32_t cpu, uint64_t first, uint64_t count) {
+    const Lease lease(machine(), Lease::Cpu{cpu});
+    for (uint64_t k = first; k < first + count; ++k) ASSERT_EQ(error_of(map->update(lease, &k, &value, 0)), 0);
+  };
+  flood(0, 0, kEntries);  // also what is free elsewhere
+  flood(1, 1'000'000, share);
+  flood(0, 2'000'000, 3 * kEntries);
+  uint64_t kept = 0, copy = 0;
+  for (uint64_t k = 1'000'000; k < 1'000'000 + share; ++k) kept += map->lookup(&k, &copy, 0).has_value();
+  EXPECT_GE(kept, share - share / 16) << "the last ones may have been in the share of writers' spare elements";
+  EXPECT_EQ(map->check().problem, "");
+}
+
+TEST_F(LruCreateTest, AScanDoesNotFlushWhatIsUsed) {
+  constexpr uint64_t kEntries = 1000, kHot = 500;
+  const auto map = make(spec(kLru, 8, 8, kEntries));
+  ASSERT_NE(map, nullptr);
+  const Lease lease(machine(), Lease::Cpu{0});
+  const uint64_t value = 1;
+  for (uint64_t round = 0; round < 3; ++round) {
+    for (uint64_t k = 0; k < kHot; ++k) {
+      if (map->find(lease, &k) == nullptr) {
+        ASSERT_EQ(error_of(map->update(lease, &k, &value, 0)), 0);
+      }
+    }
+  }
+  for (uint64_t k = 1'000'000; k < 1'010'000; ++k) ASSERT_EQ(error_of(map->update(lease, &k, &value, 0)), 0);
+  uint64_t kept = 0, copy = 0;
+  for (uint64_t k = 0; k < kHot; ++k) kept += map->lookup(&k, &copy, 0).has_value();
+  EXPECT_EQ(kept, kHot);
+}
+
+}  // namespace
+}  // namespace skep
