@@ -14,5 +14,6 @@ extern const MapKind kLruHashKind;
 extern const MapKind kLruPerCpuHashKind;
 extern const MapKind kProgArrayKind;
 extern const MapKind kArrayOfMapsKind;
+extern const MapKind kStackTraceKind;
 
 }  // namespace skep

@@ -34,6 +34,10 @@ SKEP_HELPER(get_current_pid_tgid);
 SKEP_HELPER(get_current_uid_gid);
 SKEP_HELPER(get_current_comm);
 
+// helpers_stack.cc
+SKEP_HELPER(get_stackid);
+SKEP_HELPER(get_stack);
+
 // helpers_probe.cc
 SKEP_HELPER(probe_read);
 SKEP_HELPER(probe_read_str);

@@ -13,6 +13,7 @@ uint64_t Run::start(const DecodedCode& code, const Lease& lease, const RunContex
   code_ = &code;
   lease_ = &lease;
   environment_ = &environment;
+  entry_frame_ = __builtin_frame_address(0);
   limit_ = static_cast<int64_t>(std::min<uint64_t>(environment.instruction_limit, INT64_MAX));
   budget_ = limit_;
   stop_error_ = 0;

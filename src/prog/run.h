@@ -96,6 +96,8 @@ class Run {
   // -- for helpers --------------------------------------------------------------------------------------------------
   [[nodiscard]] const Lease& lease() const { return *lease_; }
   [[nodiscard]] const RunEnvironment& environment() const { return *environment_; }
+  /// A frame of the thread's own stack: whoever runs the program is outside it.
+  [[nodiscard]] const void* entry_frame() const { return entry_frame_; }
   [[nodiscard]] SkbContext* skb() const { return context_.skb(); }
   [[nodiscard]] XdpContext* xdp() const { return context_.xdp(); }
   [[nodiscard]] bool readable(uint64_t address, uint64_t size) { return reachable(address, size, Region::kRead); }
@@ -137,6 +139,7 @@ class Run {
   const DecodedCode* code_ = nullptr;
   const Lease* lease_ = nullptr;
   const RunEnvironment* environment_ = nullptr;
+  const void* entry_frame_ = nullptr;
   const Instruction* current_ = nullptr;
   int64_t budget_ = 0;
   int64_t limit_ = 0;
