@@ -5,10 +5,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <optional>
 
-#include "machine/waiter.h"
 #include "memory/file_header.h"
 
 namespace skep {
@@ -18,35 +15,6 @@ StripedValues::Plan StripedValues::plan(uint32_t max_entries, uint32_t pieces, u
   const uint64_t affordable = std::max<uint64_t>(kStagingBudget / stripe_size, 1);
   const uint64_t wanted = std::min<uint64_t>(std::bit_ceil(uint64_t{max_entries}), kMostStripes);
   return {.stripes = static_cast<uint32_t>(std::bit_floor(std::min(affordable, wanted))), .stripe_size = stripe_size};
-}
-
-int StripedValues::lock_contended(Stripe& stripe, uint64_t mine, uint64_t element) const {
-  std::optional<Waiter> waiter;
-  uint64_t waited_for = 0;
-  for (;;) {
-    uint64_t seen = stripe.lock.load(std::memory_order_relaxed);
-    bool dead = false;
-    if (seen != 0) {
-      if (seen != waited_for) {
-        waiter.emplace(machine_);
-        waited_for = seen;
-      }
-      const uint32_t slot = static_cast<uint32_t>(seen) - 1;
-      const ProcessTag locker{static_cast<uint32_t>(seen >> 32)};
-      // A word that names no slot is none that a holder wrote: nobody will ever release it.
-      const auto verdict = slot < machine_.slots() ? waiter->wait(slot, locker) : Waiter::Verdict::kHolderGone;
-      if (verdict == Waiter::Verdict::kTryAgain) continue;
-      if (verdict == Waiter::Verdict::kOwnThread) return EDEADLK;
-      if (verdict == Waiter::Verdict::kTimedOut) return ETIMEDOUT;
-      dead = true;
-    }
-    // Taking over is one step: whoever dies after it is found by the next comer in turn, and repair() can be repeated.
-    // Acquire pairs with the release in ~Held().
-    if (!stripe.lock.compare_exchange_strong(seen, mine, std::memory_order_acquire, std::memory_order_relaxed))
-      continue;
-    if (dead) log_of(element).repair();
-    return 0;
-  }
 }
 
 void StripedValues::read_contended(const ValueRange& range, void* to, uint64_t to_stride) const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "machine/lease.h"
+#include "maps/holder_lock.h"
 #include "maps/redo_log.h"
 #include "memory/result.h"
 #include "memory/segment.h"
@@ -17,7 +18,7 @@ namespace skep {
 /// Layout: a row of stripes in the control data; element e belongs to stripe e mod stripes.
 ///
 ///   stripe:  | lock u64 | RedoRecord 32 B | 0 (24 B) | staging: pieces x piece_room, rounded up to 64 |
-///   lock:    0 free, else the holder's ProcessTag << 32 | slot + 1
+///   lock:    a HolderLock
 ///
 /// The staging area belongs to the stripe and not to the slot, so that its memory is bounded by kStagingBudget (or one
 /// value) and not by how many writers a machine has.
@@ -113,7 +114,7 @@ class StripedValues {
     Held(const StripedValues& values, const Lease& lease, uint64_t element)
         : stripe_(values.stripe_of(element)), error_(values.lock(lease, stripe_, element)) {}
     ~Held() {
-      if (error_ == 0) stripe_.lock.store(0, std::memory_order_release);  // pairs with the acquire in lock()
+      if (error_ == 0) HolderLock::release(stripe_.lock);
     }
     Held(const Held&) = delete;
     Held& operator=(const Held&) = delete;
@@ -134,15 +135,12 @@ class StripedValues {
 
   /// Takes the stripe and completes what a dead holder left; 0 or an errno.
   int lock(const Lease& lease, Stripe& stripe, uint64_t element) const {
-    const uint64_t mine = uint64_t{machine_.self().value} << 32 | (lease.slot() + 1);
-    uint64_t seen = 0;
-    // Acquire pairs with the release in ~Held().
-    if (stripe.lock.compare_exchange_strong(seen, mine, std::memory_order_acquire, std::memory_order_relaxed)) {
-      return 0;
-    }
-    return lock_contended(stripe, mine, element);
+    const auto taken = HolderLock::acquire(lease, stripe.lock);
+    if (!taken) return to_int(taken.error());
+    // Whoever dies in the repair is found by the next comer in turn, and it can be repeated.
+    if (*taken == HolderLock::Taken::kFromDead) log_of(element).repair();
+    return 0;
   }
-  int lock_contended(Stripe& stripe, uint64_t mine, uint64_t element) const;
   void read_contended(const ValueRange& range, void* to, uint64_t to_stride) const;
 
   std::byte* const stripes_;
