@@ -14,6 +14,9 @@ constexpr const MapKind* kKinds[] = {
     &kProgArrayKind,
     &kArrayOfMapsKind,
     &kStackTraceKind,
+    &kQueueKind,
+    &kStackKind,
+    &kBloomKind,
 };
 
 }  // namespace

@@ -15,5 +15,8 @@ extern const MapKind kLruPerCpuHashKind;
 extern const MapKind kProgArrayKind;
 extern const MapKind kArrayOfMapsKind;
 extern const MapKind kStackTraceKind;
+extern const MapKind kQueueKind;
+extern const MapKind kStackKind;
+extern const MapKind kBloomKind;
 
 }  // namespace skep
