@@ -143,6 +143,10 @@ enum {
   BPF_F_RB_OVERWRITE = 1U << 19,
 };
 
+/* Ring buffers: flags of submit, discard, output and drain, and what bpf_ringbuf_query() is asked for. */
+enum { BPF_RB_NO_WAKEUP = 1U << 0, BPF_RB_FORCE_WAKEUP = 1U << 1 };
+enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1, BPF_RB_CONS_POS = 2, BPF_RB_PROD_POS = 3, BPF_RB_OVERWRITE_POS = 4 };
+
 /* Flags of BPF_PROG_LOAD and BPF_PROG_TEST_RUN. */
 enum {
   BPF_F_STRICT_ALIGNMENT = 1U << 0,

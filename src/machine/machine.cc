@@ -77,6 +77,11 @@ uint32_t Machine::next_id(ObjectKind kind) {
   return given.fetch_add(1, std::memory_order_relaxed) % kMaxId + 1;
 }
 
+std::string Machine::directory() const {
+  const std::string& path = side_->file.path();
+  return path.substr(0, path.rfind('/'));
+}
+
 ProcessTag Machine::self() const { return side_->registered_tag(); }
 
 bool Machine::alive(ProcessTag process) const { return side_->alive(process); }

@@ -39,6 +39,8 @@ class Machine {
   /// Number of slots: the CPUs first, then the writers' slots. At most kMaxSlots.
   [[nodiscard]] uint32_t slots() const { return shape_.slots; }
   [[nodiscard]] MachineShape shape() const { return shape_; }
+  /// The instance directory, absolute.
+  [[nodiscard]] std::string directory() const;
 
   /// The next id of a kind: ascending, unique until 2^31 were given out; never given twice in a row.
   uint32_t next_id(ObjectKind kind);

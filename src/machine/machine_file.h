@@ -34,6 +34,9 @@ class MachineFile {
   /// In a forked child: drops the description that is shared with the parent and opens another.
   void separate_from_parent();
 
+  /// Where the file lies, absolute.
+  [[nodiscard]] const std::string& path() const { return path_; }
+
   friend bool operator==(const MachineFile& a, const MachineFile& b) {
     return a.device_ == b.device_ && a.inode_ == b.inode_;
   }
