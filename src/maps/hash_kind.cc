@@ -21,6 +21,11 @@ class NothingToRepair final : public DeadHolderRepair {
 
 }  // namespace
 
+uint32_t stored_value_size(const MapSpec& spec) {
+  const MapKind* kind = find_map_kind(spec.type);
+  return kind == nullptr || kind->values == ValueMeaning::kBytes ? spec.value_size : sizeof(uint64_t);
+}
+
 Status check_hash_spec(const MapSpec& spec, bool per_cpu) {
   if ((spec.flags & ~kFlags) != 0) return fail(EINVAL);
   if ((spec.flags & BPF_F_RDONLY) && (spec.flags & BPF_F_WRONLY)) return fail(EINVAL);

@@ -11,6 +11,8 @@
 
 namespace skep {
 
+/// Bytes of a value as the map stores it: a word where values are not bytes (MapKind::values).
+uint32_t stored_value_size(const MapSpec& spec);
 /// Gives a map that is made of elements which come and go what its kind's row needs; in hash_kind.cc.
 Status check_hash_spec(const MapSpec& spec, bool per_cpu);
 Status check_hash_sizes(const MapSpec& spec, bool per_cpu);  // and special fields: what comes after the flags
@@ -49,6 +51,7 @@ class HashMap : public Map {
   Status update(const Lease& lease, const void* key, const void* value, uint64_t flags) override;
   Status update_from_program(const Lease& lease, const void* key, const void* value, uint64_t flags) override;
   Status erase(const Lease& lease, const void* key) override;
+  Result<uint64_t> exchange(const Lease& lease, const void* key, uint64_t word, uint64_t flags) override;
   Status take(const Lease& lease, const void* key, void* value, uint64_t flags) override;
   BatchResult take_batch(const Lease& lease, const void* in_cursor, void* out_cursor, uint32_t capacity, uint64_t flags,
                          BatchSink& sink) override;
@@ -97,6 +100,8 @@ class HashMap : public Map {
   [[gnu::always_inline]] Status check_update_flags(uint64_t flags, bool from_program) const;
   [[gnu::always_inline]] Status put(const Lease& lease, const void* key, const void* value, uint64_t flags,
                                     uint32_t own_cpu);
+  [[gnu::always_inline]] Status put_at(Hold& hold, const Place& place, uint8_t tag, const void* key, const void* value,
+                                       uint64_t flags, uint32_t own_cpu);
   [[gnu::always_inline]] Status overwrite(Hold& hold, const Place& place, const void* key, const void* value,
                                           uint64_t flags, uint32_t own_cpu);
   Status overwrite_locked(Hold& hold, uint32_t element, const void* value);

@@ -31,7 +31,7 @@ template <uint32_t kKeySize, bool kPerCpu>
 HashMap<kKeySize, kPerCpu>::HashMap(MapSegments segments, Machine& machine, const HashLayout& layout)
     : Map(std::move(segments), machine),
       key_size_(spec().key_size),
-      value_size_(spec().value_size),
+      value_size_(stored_value_size(spec())),
       value_room_(layout.value_room),
       parts_(layout.parts),
       bucket_mask_(layout.buckets - 1),

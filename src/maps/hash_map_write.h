@@ -129,7 +129,12 @@ inline Status HashMap<kKeySize, kPerCpu>::put(const Lease& lease, const void* ke
   const Probe at = probe(key);
   Hold hold(table_, lease, at.bucket);
   if (hold.error() != 0) return fail(hold.error());
-  const Place place = locate(hold, at.tag, key);
+  return put_at(hold, locate(hold, at.tag, key), at.tag, key, value, flags, own_cpu);
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+inline Status HashMap<kKeySize, kPerCpu>::put_at(Hold& hold, const Place& place, uint8_t tag, const void* key,
+                                                 const void* value, uint64_t flags, uint32_t own_cpu) {
   if (place.element != 0) {
     if (flags & BPF_NOEXIST) return fail(EEXIST);
     if (table_.pool().uses().any()) [[unlikely]]
@@ -137,7 +142,22 @@ inline Status HashMap<kKeySize, kPerCpu>::put(const Lease& lease, const void* ke
     return overwrite(hold, place, key, value, flags, own_cpu);
   }
   if (flags & BPF_EXIST) return fail(ENOENT);
-  return table_.insert(hold, at.tag, [&](uint32_t element) { fill(element, key, value, flags, own_cpu); });
+  return table_.insert(hold, tag, [&](uint32_t element) { fill(element, key, value, flags, own_cpu); });
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+Result<uint64_t> HashMap<kKeySize, kPerCpu>::exchange(const Lease& lease, const void* key, uint64_t word,
+                                                      uint64_t flags) {
+  if (kPerCpu || value_size_ != sizeof word) return fail(kEnotsupp);
+  if (flags > BPF_EXIST) return fail(EINVAL);
+  const Probe at = probe(key);
+  Hold hold(table_, lease, at.bucket);
+  if (hold.error() != 0) return fail(hold.error());
+  const Place place = locate(hold, at.tag, key);
+  uint64_t replaced = 0;
+  if (place.element != 0) copy_value(0, place.element, &replaced);
+  const Status stored = put_at(hold, place, at.tag, key, &word, flags, kEveryCpu);
+  return stored ? Result<uint64_t>(replaced) : std::unexpected(stored.error());
 }
 
 template <uint32_t kKeySize, bool kPerCpu>

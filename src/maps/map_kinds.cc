@@ -13,6 +13,7 @@ constexpr const MapKind* kKinds[] = {
     &kLruPerCpuHashKind,
     &kProgArrayKind,
     &kArrayOfMapsKind,
+    &kHashOfMapsKind,
     &kStackTraceKind,
     &kQueueKind,
     &kStackKind,

@@ -14,6 +14,7 @@ extern const MapKind kLruHashKind;
 extern const MapKind kLruPerCpuHashKind;
 extern const MapKind kProgArrayKind;
 extern const MapKind kArrayOfMapsKind;
+extern const MapKind kHashOfMapsKind;
 extern const MapKind kStackTraceKind;
 extern const MapKind kQueueKind;
 extern const MapKind kStackKind;
