@@ -9,6 +9,7 @@ constexpr const MapKind* kKinds[] = {
     &kArrayKind,
     &kPerCpuHashKind,
     &kPerCpuArrayKind,
+    &kLpmTrieKind,
     &kLruHashKind,
     &kLruPerCpuHashKind,
     &kProgArrayKind,

@@ -10,6 +10,7 @@ extern const MapKind kHashKind;
 extern const MapKind kArrayKind;
 extern const MapKind kPerCpuHashKind;
 extern const MapKind kPerCpuArrayKind;
+extern const MapKind kLpmTrieKind;
 extern const MapKind kLruHashKind;
 extern const MapKind kLruPerCpuHashKind;
 extern const MapKind kProgArrayKind;

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "maps/lpm_trie.h"
+
+// How nodes become wider. Nothing here changes what the trie holds; where there is no memory, it stays as it is.
+
+namespace skep {
+
+uint32_t LpmTrie::count_items(const Node& node) const {
+  const uint32_t words = LpmNode::words(node.node_class()), children = LpmNode::children(node.node_class());
+  uint32_t items = 0;
+  for (uint32_t i = 0; i < words; ++i) items += (i >= children || i % 8 != 0) && load(node.words[i]) != 0;
+  return items;
+}
+
+uint32_t LpmTrie::count_adjacent(const Node& node) const {
+  uint32_t adjacent = 0;
+  for (uint32_t i = 0; i < LpmNode::slots(node.node_class()); ++i) adjacent += is_adjacent(node, load(node.child(i)));
+  return adjacent;
+}
+
+void LpmTrie::widen(Slot* slot) {
+  while (widen_once(slot)) {
+  }
+}
+
+/// Makes the node in `slot` wider by three bits where at least half of its children begin where it ends: they become
+/// part of it.
+bool LpmTrie::widen_once(Slot* slot) {
+  const uint32_t ref = load(*slot);
+  const Node old = node(ref);
+  const uint32_t half = LpmNode::slots(old.node_class()) / 2, wider = old.node_class() + 1;
+  if (wider >= LpmNode::kClasses || classes_[wider].capacity == 0) return false;
+  if (wider > 1 && load(old.words[LpmNode::kAdjacent]) < half) return false;
+  const uint32_t adjacent = count_adjacent(old);
+  if (wider > 1) commit(old.words[LpmNode::kAdjacent], adjacent);
+  if (adjacent < half) return false;
+  for (uint32_t i = 0; i < LpmNode::slots(old.node_class()); ++i) {
+    const uint32_t child = load(old.child(i));
+    if (is_adjacent(old, child) && LpmRef::node_class(child) > 0 && !split(&old.child(i))) return false;
+  }
+  const auto taken = pools_.take(wider + 1, 0);
+  if (!taken) return false;
+  const Node wide = clear_node(*taken, old.position);
+  const uint32_t old_blocks = 8 * LpmNode::block_base(wider);  // words
+  for (uint32_t i = 0; i < old_blocks; ++i) {
+    if (i % 8 != 0) wide.words[i].store(load(old.words[i]), std::memory_order_relaxed);
+  }
+  for (uint32_t i = 0; i < LpmNode::slots(old.node_class()); ++i) {
+    const uint32_t item = load(old.child(i));
+    if (item == 0) continue;
+    if (!is_adjacent(old, item)) {
+      put_into(wide, item);
+      continue;
+    }
+    const Node child = node(item);
+    for (uint32_t j = 1; j < 8; ++j) {
+      wide.words[old_blocks + 8 * i + j].store(load(child.words[j]), std::memory_order_relaxed);
+    }
+    for (uint32_t j = 0; j < 8; ++j) wide.child(8 * i + j).store(load(child.child(j)), std::memory_order_relaxed);
+  }
+  wide.words[LpmNode::kItems].store(count_items(wide), std::memory_order_relaxed);
+  wide.words[LpmNode::kAdjacent].store(count_adjacent(wide), std::memory_order_relaxed);
+  swap(*slot, *taken, {.count = count(), .retire = {ref, 0}, .swallows = true});
+  return true;
+}
+
+/// Makes a wide node one of three bits above others, so that its parent can take it over.
+bool LpmTrie::split(Slot* slot) {
+  const uint32_t ref = load(*slot);
+  const Node old = node(ref);
+  const uint32_t narrower = old.node_class() - 1;
+  const auto upper_taken = pools_.take(LpmLayout::kElements + 1, 0);
+  if (!upper_taken) return false;
+  const Node upper = clear_node(*upper_taken, old.position);
+  for (uint32_t i = 1; i < 8; ++i) upper.words[i].store(load(old.words[i]), std::memory_order_relaxed);
+  const uint32_t children = LpmNode::slots(narrower);
+  for (uint32_t branch = 0; branch < 8; ++branch) {
+    // Calls visit(item, its word in a node of the branch) for all that is below it.
+    const auto for_each_item = [&](const auto& visit) {
+      for (uint32_t level = 0; level <= narrower; ++level) {
+        const uint32_t blocks = 1U << (LpmNode::kStride * level);
+        const uint32_t from = 8 * (LpmNode::block_base(level + 1) + branch * blocks);
+        for (uint32_t i = 0; i < 8 * blocks; ++i) {
+          const uint32_t item = i % 8 != 0 ? load(old.words[from + i]) : 0;
+          if (item != 0) visit(item, 8 * LpmNode::block_base(level) + i);
+        }
+      }
+      for (uint32_t i = 0; i < children; ++i) {
+        if (const uint32_t item = load(old.child(branch * children + i)); item != 0) {
+          visit(item, LpmNode::children(narrower) + i);
+        }
+      }
+    };
+    uint32_t items = 0, last = 0;
+    for_each_item([&](uint32_t item, uint32_t) {
+      ++items;
+      last = item;
+    });
+    if (items < 2) {
+      upper.child(branch).store(last, std::memory_order_relaxed);
+      continue;
+    }
+    const auto lower_taken = pools_.take(narrower + 1, branch + 1);
+    if (!lower_taken) {
+      give_up();
+      return false;
+    }
+    const Node lower = clear_node(*lower_taken, upper.end());
+    for_each_item([&](uint32_t item, uint32_t word) { lower.words[word].store(item, std::memory_order_relaxed); });
+    if (narrower > 0) {
+      lower.words[LpmNode::kItems].store(items, std::memory_order_relaxed);
+      lower.words[LpmNode::kAdjacent].store(count_adjacent(lower), std::memory_order_relaxed);
+    }
+    upper.child(branch).store(*lower_taken, std::memory_order_relaxed);
+  }
+  swap(*slot, *upper_taken, {.count = count(), .retire = {ref, 0}});
+  return true;
+}
+
+}  // namespace skep
