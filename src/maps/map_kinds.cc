@@ -19,6 +19,14 @@ constexpr const MapKind* kKinds[] = {
     &kQueueKind,
     &kStackKind,
     &kBloomKind,
+    &kDevmapKind,
+    &kCpumapKind,
+    &kXskmapKind,
+    &kSockmapKind,
+    &kReuseportSockarrayKind,
+    &kCgroupArrayKind,
+    &kCgroupStorageKind,
+    &kPerCpuCgroupStorageKind,
 };
 
 }  // namespace

@@ -20,5 +20,13 @@ extern const MapKind kStackTraceKind;
 extern const MapKind kQueueKind;
 extern const MapKind kStackKind;
 extern const MapKind kBloomKind;
+extern const MapKind kDevmapKind;
+extern const MapKind kCpumapKind;
+extern const MapKind kXskmapKind;
+extern const MapKind kSockmapKind;
+extern const MapKind kReuseportSockarrayKind;
+extern const MapKind kCgroupArrayKind;
+extern const MapKind kCgroupStorageKind;
+extern const MapKind kPerCpuCgroupStorageKind;
 
 }  // namespace skep

@@ -6,10 +6,7 @@
 namespace skep {
 namespace {
 
-constexpr ReferenceArrayTraits kTraits = {.flags = BPF_F_NUMA_NODE | BPF_F_RDONLY | BPF_F_WRONLY,
-                                          .wide_values = false,
-                                          .existence_flags = false,
-                                          .empty_can_be_erased = false};
+constexpr ReferenceArrayTraits kTraits = {.flags = BPF_F_NUMA_NODE | BPF_F_RDONLY | BPF_F_WRONLY};
 
 }  // namespace
 

@@ -35,9 +35,15 @@ ReferenceArrayMap::ReferenceArrayMap(MapSegments segments, Machine& machine, con
       traits_(traits) {}
 
 Status ReferenceArrayMap::check_update(uint32_t index, uint64_t flags) const {
-  if (flags > (traits_.existence_flags ? uint64_t{BPF_EXIST} : uint64_t{BPF_ANY})) return fail(EINVAL);
+  if (flags > (traits_.existence == Existence::kNoFlags ? uint64_t{BPF_ANY} : uint64_t{BPF_EXIST})) return fail(EINVAL);
   if (index >= max_entries_) return fail(E2BIG);
-  return flags == BPF_NOEXIST ? Status(fail(EEXIST)) : Status{};
+  if (traits_.existence == Existence::kAlwaysThere && flags == BPF_NOEXIST) return fail(EEXIST);
+  return traits_.existence == Existence::kEntryFirst ? check_entry(word(index), flags) : Status{};
+}
+
+Status ReferenceArrayMap::check_entry(uint64_t word, uint64_t flags) {
+  if (flags == BPF_NOEXIST && word != 0) return fail(EEXIST);
+  return flags == BPF_EXIST && word == 0 ? Status(fail(ENOENT)) : Status{};
 }
 
 Status ReferenceArrayMap::lookup(const void* key, void* value, uint64_t flags) const {
@@ -58,17 +64,25 @@ BatchResult ReferenceArrayMap::lookup_batch(const void* in_cursor, void* out_cur
 Result<uint64_t> ReferenceArrayMap::exchange(const Lease&, const void* key, uint64_t word, uint64_t flags) {
   const uint32_t index = load_index(key);
   if (const Status status = check_update(index, flags); !status) return std::unexpected(status.error());
-  // COMMIT. Pairs with word() and with the next exchange (O1).
-  return words_[index].exchange(word, std::memory_order_acq_rel);
+  if (traits_.one_per_cpu && index >= machine_.cpus()) return fail(ENODEV);
+  const bool asks = traits_.existence == Existence::kEntry || traits_.existence == Existence::kEntryFirst;
+  // COMMIT, either way. Pairs with word() and with the next exchange (O1).
+  if (!asks || flags == BPF_ANY) return words_[index].exchange(word, std::memory_order_acq_rel);
+  uint64_t old = words_[index].load(std::memory_order_acquire);
+  for (;;) {
+    if (const Status there = check_entry(old, flags); !there && old != word) return std::unexpected(there.error());
+    if (words_[index].compare_exchange_weak(old, word, std::memory_order_acq_rel, std::memory_order_acquire))
+      return old;
+  }
 }
 
 Status ReferenceArrayMap::take(const Lease&, const void* key, void* value, uint64_t flags) {
   if (flags != 0) return fail(EINVAL);
   const uint32_t index = load_index(key);
-  if (index >= max_entries_) return fail(E2BIG);
+  if (index >= max_entries_) return fail(traits_.erase_beyond);
   const uint64_t taken = words_[index].exchange(0, std::memory_order_acq_rel);  // COMMIT, as in exchange()
   std::memcpy(value, &taken, sizeof taken);
-  return taken != 0 || traits_.empty_can_be_erased ? Status{} : Status(fail(ENOENT));
+  return taken != 0 || traits_.erase_empty == 0 ? Status{} : Status(fail(traits_.erase_empty));
 }
 
 Result<uint64_t> ReferenceArrayMap::for_each(const Lease&, const std::function<Visit(const void*, void*)>& visit) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cerrno>
 
 #include "maps/map.h"
 
@@ -9,10 +10,19 @@ namespace skep {
 
 /// In what the kinds over a ReferenceArrayMap differ.
 struct ReferenceArrayTraits {
+  /// What BPF_NOEXIST and BPF_EXIST mean.
+  enum class Existence : uint8_t {
+    kNoFlags,      // nothing: EINVAL
+    kAlwaysThere,  // every entry exists: BPF_EXIST is as good as BPF_ANY, BPF_NOEXIST is EEXIST
+    kEntry,        // whether the entry is empty, asked when the word is stored; storing what is there is no change
+    kEntryFirst,   // whether the entry is empty, asked also before the value is looked at
+  };
   uint32_t flags;            // BPF_F_* that BPF_MAP_CREATE accepts
-  bool wide_values;          // value_size may be 8, not only 4
-  bool existence_flags;      // BPF_EXIST is as good as BPF_ANY and BPF_NOEXIST is EEXIST; else both are EINVAL
-  bool empty_can_be_erased;  // erasing an empty entry succeeds; else ENOENT
+  bool wide_values = false;  // value_size may be 8, not only 4
+  Existence existence = Existence::kNoFlags;
+  int erase_empty = ENOENT;  // what erasing an empty entry is; 0: it succeeds
+  int erase_beyond = E2BIG;  // what erasing an index >= max_entries is
+  bool one_per_cpu = false;  // an entry that is no possible CPU's cannot be set (ENODEV)
 };
 
 /// Entries that stand for something outside the map: PROG_ARRAY, ARRAY_OF_MAPS and the like.
@@ -33,7 +43,7 @@ struct ReferenceArrayTraits {
 /// Progress: wait-free.
 /// Reclamation: none here; whoever takes a word out gives up what it stood for.
 /// Locks: none. A process may die anywhere: a word is whole or not there.
-/// Limits and errno: index >= max_entries: ENOENT on lookup, E2BIG on exchange and take.
+/// Limits and errno: index >= max_entries: ENOENT on lookup, E2BIG on exchange; the rest as the traits say.
 /// Differences from the kernel: none in the structure.
 class ReferenceArrayMap final : public Map {
  public:
@@ -59,6 +69,9 @@ class ReferenceArrayMap final : public Map {
   }
 
  private:
+  using Existence = ReferenceArrayTraits::Existence;
+  [[nodiscard]] static Status check_entry(uint64_t word, uint64_t flags);
+
   std::atomic<uint64_t>* const words_;
   const uint32_t max_entries_;
   const ReferenceArrayTraits& traits_;

@@ -140,7 +140,7 @@ Answer TestRun::run_skb() {
 
 Answer TestRun::run_xdp() {
   const bool live = (test_.flags & BPF_F_TEST_XDP_LIVE_FRAMES) != 0;
-  constexpr uint32_t kDevmap = 35, kCpumap = 36;  // BPF_XDP_DEVMAP, BPF_XDP_CPUMAP
+  constexpr uint32_t kDevmap = 33, kCpumap = 35;  // BPF_XDP_DEVMAP, BPF_XDP_CPUMAP
   const uint32_t attach = face_.image().facts.expected_attach_type;
   if (attach == kDevmap || attach == kCpumap) return fail(EINVAL);
   if ((test_.flags & ~static_cast<uint32_t>(BPF_F_TEST_XDP_LIVE_FRAMES)) != 0) return fail(EINVAL);
