@@ -34,6 +34,12 @@ SKEP_HELPER(get_current_pid_tgid);
 SKEP_HELPER(get_current_uid_gid);
 SKEP_HELPER(get_current_comm);
 
+// helpers_redirect.cc
+SKEP_HELPER(redirect);
+SKEP_HELPER(redirect_map);
+SKEP_HELPER(skb_under_cgroup);
+SKEP_HELPER(current_task_under_cgroup);
+
 // helpers_stack.cc
 SKEP_HELPER(get_stackid);
 SKEP_HELPER(get_stack);
