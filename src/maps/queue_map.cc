@@ -12,9 +12,9 @@ namespace {
 constexpr uint32_t kFlags = BPF_F_NUMA_NODE | BPF_F_RDONLY | BPF_F_WRONLY | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
 constexpr uint32_t kLargestValue = 4U << 20;  // the kernel's largest allocation
 
-Status check(const MapSpec& spec, const MachineShape&) { return check_queue_spec(spec); }
+Status check_queue(const MapSpec& spec, const MachineShape&) { return check_queue_spec(spec); }
 
-Result<MapLayout> layout(MapSpec& spec, const MachineShape&) {
+Result<MapLayout> lay_out_queue(MapSpec& spec, const MachineShape&) {
   MapLayout layout;
   layout.private_size = kControlOffset + QueueRing::size_of(spec.max_entries, spec.value_size);
   layout.reserve[0] = {.offset = 0, .length = layout.private_size};
@@ -22,9 +22,9 @@ Result<MapLayout> layout(MapSpec& spec, const MachineShape&) {
 }
 
 /// Zeros are an empty ring.
-Status initialise(const MapSegments&, Machine&) { return {}; }
+Status initialise_queue(const MapSegments&, Machine&) { return {}; }
 
-Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
+Result<std::unique_ptr<Map>> open_queue(MapSegments segments, Machine& machine) {
   return std::make_unique<QueueMap>(std::move(segments), machine);
 }
 
@@ -32,10 +32,10 @@ Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
 
 const MapKind kQueueKind = {.type = BPF_MAP_TYPE_QUEUE,
                             .name = "queue",
-                            .check = check,
-                            .layout = layout,
-                            .initialise = initialise,
-                            .open = open,
+                            .check = check_queue,
+                            .layout = lay_out_queue,
+                            .initialise = initialise_queue,
+                            .open = open_queue,
                             .keyless = true};
 
 Status check_queue_spec(const MapSpec& spec) {

@@ -20,9 +20,9 @@ struct alignas(kCacheLine) StackMap::Control {
 
 namespace {
 
-Status check(const MapSpec& spec, const MachineShape&) { return check_queue_spec(spec); }
+Status check_stack(const MapSpec& spec, const MachineShape&) { return check_queue_spec(spec); }
 
-Result<MapLayout> layout(MapSpec& spec, const MachineShape&) {
+Result<MapLayout> lay_out_stack(MapSpec& spec, const MachineShape&) {
   MapLayout layout;
   layout.private_size = kControlOffset + kCacheLine + (uint64_t{spec.max_entries} + 1) * round_up(spec.value_size, 8);
   layout.reserve[0] = {.offset = 0, .length = layout.private_size};
@@ -30,9 +30,9 @@ Result<MapLayout> layout(MapSpec& spec, const MachineShape&) {
 }
 
 /// Zeros are an empty stack.
-Status initialise(const MapSegments&, Machine&) { return {}; }
+Status initialise_stack(const MapSegments&, Machine&) { return {}; }
 
-Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
+Result<std::unique_ptr<Map>> open_stack(MapSegments segments, Machine& machine) {
   return std::make_unique<StackMap>(std::move(segments), machine);
 }
 
@@ -40,10 +40,10 @@ Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
 
 const MapKind kStackKind = {.type = BPF_MAP_TYPE_STACK,
                             .name = "stack",
-                            .check = check,
-                            .layout = layout,
-                            .initialise = initialise,
-                            .open = open,
+                            .check = check_stack,
+                            .layout = lay_out_stack,
+                            .initialise = initialise_stack,
+                            .open = open_stack,
                             .keyless = true};
 
 /// The stack's lock, while it lives.

@@ -15,6 +15,7 @@ enum class Argument : uint8_t {
   kMap,             // a map of this program; the helper gets the MapBinding's address
   kMapKey,          // key_size readable bytes of the map before it
   kMapValue,        // value_size readable bytes likewise
+  kMapValueOut,     // value_size writable bytes likewise; of a BLOOM_FILTER, which only looks at them, readable
   kReadable,        // readable memory of the size that follows
   kReadableOrNull,  // likewise; null with size 0
   kWritable,

@@ -21,6 +21,11 @@ SKEP_HELPER(loop);
 SKEP_HELPER(spin_lock);
 SKEP_HELPER(spin_unlock);
 
+// helpers_queue.cc
+SKEP_HELPER(map_push_elem);
+SKEP_HELPER(map_pop_elem);
+SKEP_HELPER(map_peek_elem);
+
 // helpers_system.cc
 SKEP_HELPER(ktime_get_ns);
 SKEP_HELPER(ktime_get_boot_ns);

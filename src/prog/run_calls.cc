@@ -73,6 +73,9 @@ const char* Run::check_argument(const Helper& helper, uint32_t index, const uint
       return accessible(map->key_size, Region::kRead);
     case Argument::kMapValue:
       return accessible(map->value_size, Region::kRead);
+    case Argument::kMapValueOut:
+      return accessible(map->value_size,
+                        map->map->spec().type == BPF_MAP_TYPE_BLOOM_FILTER ? Region::kRead : Region::kWrite);
     case Argument::kReadable:
     case Argument::kReadableOrNull:
     case Argument::kWritable:

@@ -23,10 +23,13 @@ Status check_kind(const Btf& btf, uint32_t key_type, uint32_t value_type, const 
   }
   if (spec.type == BPF_MAP_TYPE_LPM_TRIE)
     return btf.kind_of(btf.skip_modifiers(key_type)) == BtfKind::kStruct ? Status{} : fail(EINVAL);
+  if (spec.type == BPF_MAP_TYPE_BLOOM_FILTER) return key_type == 0 ? Status{} : fail(EINVAL);
   return {};
 }
 
-bool has_check_of_its_own(uint32_t type) { return is_array(type) || type == BPF_MAP_TYPE_LPM_TRIE; }
+bool has_check_of_its_own(uint32_t type) {
+  return is_array(type) || type == BPF_MAP_TYPE_LPM_TRIE || type == BPF_MAP_TYPE_BLOOM_FILTER;
+}
 
 Status check_fields(const ValueFields& fields, const MapSpec& spec) {
   if (!fields.any()) return {};

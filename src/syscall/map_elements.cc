@@ -23,6 +23,19 @@ Result<uint64_t> one_cpu_value_size(const OpenObject& object, uint64_t flags) {
   return object.map->spec().value_size;
 }
 
+/// The lookup of a map without keys. That of a BLOOM_FILTER asks about the value in the client's buffer.
+[[gnu::noinline]] Answer lookup_keyless(const OpenObject& object, uint64_t key, uint64_t value, uint64_t flags) {
+  if (key != 0) return fail(EINVAL);
+  const bool asks = object.type == BPF_MAP_TYPE_BLOOM_FILTER;
+  Bounce value_copy(object.user_value_size);
+  if (value_copy.data() == nullptr) return fail(ENOMEM);
+  if (asks && !read_user(value_copy.data(), value, object.user_value_size)) return fail(EFAULT);
+  if (const Status status = object.map->lookup(nullptr, value_copy.data(), flags); !status)
+    return pass_on(status.error());
+  if (!asks && !write_user(value, value_copy.data(), object.user_value_size)) return fail(EFAULT);
+  return 0;
+}
+
 [[gnu::always_inline]] inline Answer lookup_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value,
                                                  uint64_t flags) {
   if ((flags & kFlagBits & ~uint64_t{BPF_F_LOCK | BPF_F_CPU}) != 0 ||
@@ -43,10 +56,12 @@ Result<uint64_t> one_cpu_value_size(const OpenObject& object, uint64_t flags) {
     size = *one;
   }
 
+  if (object.key_size == 0) [[unlikely]]
+    return lookup_keyless(object, key, value, flags);
   Bounce key_copy(object.key_size);
   Bounce value_copy(size);
   if (key_copy.data() == nullptr || value_copy.data() == nullptr) return fail(ENOMEM);
-  if (const Status read = read_key(object, key, key_copy.data()); !read) return pass_on(read.error());
+  if (!read_user_inline(key_copy.data(), key, object.key_size)) return fail(EFAULT);
   if (const Status status = object.map->lookup(key_copy.data(), value_copy.data(), flags); !status)
     return pass_on(status.error());
   if (!write_user_inline(value, value_copy.data(), size)) return fail(EFAULT);

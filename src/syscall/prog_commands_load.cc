@@ -30,6 +30,32 @@ bool is_tracing(uint32_t type) {
   return type == BPF_PROG_TYPE_KPROBE || type == BPF_PROG_TYPE_TRACEPOINT || type == BPF_PROG_TYPE_RAW_TRACEPOINT;
 }
 
+/// Whether programs that may fault and wait can have a map of that type.
+bool sleepable_may_use(uint32_t map_type) {
+  switch (map_type) {
+    case BPF_MAP_TYPE_HASH:
+    case BPF_MAP_TYPE_LRU_HASH:
+    case BPF_MAP_TYPE_ARRAY:
+    case BPF_MAP_TYPE_PERCPU_HASH:
+    case BPF_MAP_TYPE_PERCPU_ARRAY:
+    case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS:
+    case BPF_MAP_TYPE_HASH_OF_MAPS:
+    case BPF_MAP_TYPE_RINGBUF:
+    case BPF_MAP_TYPE_USER_RINGBUF:
+    case BPF_MAP_TYPE_INODE_STORAGE:
+    case BPF_MAP_TYPE_SK_STORAGE:
+    case BPF_MAP_TYPE_TASK_STORAGE:
+    case BPF_MAP_TYPE_CGRP_STORAGE:
+    case BPF_MAP_TYPE_QUEUE:
+    case BPF_MAP_TYPE_STACK:
+    case BPF_MAP_TYPE_ARENA:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool is_gpl(std::string_view license) {
   constexpr std::string_view kCompatible[] = {"GPL",          "GPL v2",       "GPL and additional rights",
                                               "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"};
@@ -139,6 +165,10 @@ class Loader {
     const bool no_locks = attr_.prog_type == BPF_PROG_TYPE_SOCKET_FILTER || is_tracing(attr_.prog_type);
     if (no_locks && (*object)->has_spin_lock) {
       log_.print("%s progs cannot use bpf_spin_lock yet\n", is_tracing(attr_.prog_type) ? "tracing" : "socket filter");
+      return fail(EINVAL);
+    }
+    if ((attr_.prog_flags & BPF_F_SLEEPABLE) != 0 && !sleepable_may_use((*object)->type)) {
+      log_.print("Sleepable programs can only use array, hash, ringbuf and local storage maps\n");
       return fail(EINVAL);
     }
     if (maps_.size() == kMaxMaps) {
