@@ -27,6 +27,8 @@ constexpr const MapKind* kKinds[] = {
     &kCgroupArrayKind,
     &kCgroupStorageKind,
     &kPerCpuCgroupStorageKind,
+    &kRingbufKind,
+    &kUserRingbufKind,
 };
 
 }  // namespace

@@ -28,5 +28,7 @@ extern const MapKind kReuseportSockarrayKind;
 extern const MapKind kCgroupArrayKind;
 extern const MapKind kCgroupStorageKind;
 extern const MapKind kPerCpuCgroupStorageKind;
+extern const MapKind kRingbufKind;
+extern const MapKind kUserRingbufKind;
 
 }  // namespace skep
