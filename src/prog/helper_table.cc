@@ -71,6 +71,11 @@ constexpr Helper kHelpers[] = {
     {115, "probe_read_kernel_str", kEvery, true, {kWritable, kSizeOrZero, kAnything}, probe_read_str},
     {118, "jiffies64", kEvery, false, {}, jiffies64},
     {125, "ktime_get_boot_ns", kEvery, false, {}, ktime_get_boot_ns},
+    {130, "ringbuf_output", kEvery, false, {kMap, kReadable, kSizeOrZero, kAnything}, ringbuf_output},
+    {131, "ringbuf_reserve", kEvery, false, {kMap, kAnything, kAnything}, ringbuf_reserve},
+    {132, "ringbuf_submit", kEvery, false, {kAnything, kAnything}, ringbuf_submit},
+    {133, "ringbuf_discard", kEvery, false, {kAnything, kAnything}, ringbuf_discard},
+    {134, "ringbuf_query", kEvery, false, {kMap, kAnything}, ringbuf_query},
     {148, "copy_from_user", kSyscall, false, {kWritable, kSizeOrZero, kAnything}, copy_from_user},
     {160, "ktime_get_coarse_ns", kSkb | kXdp, false, {}, ktime_get_coarse_ns},
     {164, "for_each_map_elem", kEvery, false, {kMap, kFunction, kAnything, kAnything}, for_each_map_elem},
@@ -87,7 +92,15 @@ constexpr Helper kHelpers[] = {
     {189, "xdp_load_bytes", kXdp, false, {kContext, kAnything, kWritable, kSize}, xdp_load_bytes},
     {190, "xdp_store_bytes", kXdp, false, {kContext, kAnything, kReadable, kSize}, xdp_store_bytes},
     {195, "map_lookup_percpu_elem", kEvery, false, {kMap, kMapKey, kAnything}, map_lookup_percpu_elem},
+    {197, "dynptr_from_mem", kEvery, false, {kAnything, kAnything, kAnything, kAnything}, dynptr_from_mem},
+    {198, "ringbuf_reserve_dynptr", kEvery, false, {kMap, kAnything, kAnything, kAnything}, ringbuf_reserve_dynptr},
+    {199, "ringbuf_submit_dynptr", kEvery, false, {kAnything, kAnything}, ringbuf_submit_dynptr},
+    {200, "ringbuf_discard_dynptr", kEvery, false, {kAnything, kAnything}, ringbuf_discard_dynptr},
+    {201, "dynptr_read", kEvery, false, {kWritable, kSizeOrZero, kAnything, kAnything, kAnything}, dynptr_read},
+    {202, "dynptr_write", kEvery, false, {kAnything, kAnything, kReadable, kSizeOrZero, kAnything}, dynptr_write},
+    {203, "dynptr_data", kEvery, false, {kAnything, kAnything, kAnything}, dynptr_data},
     {208, "ktime_get_tai_ns", kEvery, false, {}, ktime_get_tai_ns},
+    {209, "user_ringbuf_drain", kEvery, false, {kMap, kFunction, kAnything, kAnything}, user_ringbuf_drain},
 };
 
 constexpr bool ascending() {

@@ -54,6 +54,23 @@ SKEP_HELPER(probe_read);
 SKEP_HELPER(probe_read_str);
 SKEP_HELPER(copy_from_user);
 
+// helpers_ringbuf.cc
+SKEP_HELPER(ringbuf_output);
+SKEP_HELPER(ringbuf_reserve);
+SKEP_HELPER(ringbuf_submit);
+SKEP_HELPER(ringbuf_discard);
+SKEP_HELPER(ringbuf_query);
+SKEP_HELPER(ringbuf_reserve_dynptr);
+SKEP_HELPER(ringbuf_submit_dynptr);
+SKEP_HELPER(ringbuf_discard_dynptr);
+SKEP_HELPER(user_ringbuf_drain);
+
+// helpers_dynptr.cc
+SKEP_HELPER(dynptr_from_mem);
+SKEP_HELPER(dynptr_read);
+SKEP_HELPER(dynptr_write);
+SKEP_HELPER(dynptr_data);
+
 // helpers_text.cc
 SKEP_HELPER(strncmp);
 SKEP_HELPER(strtol);

@@ -31,7 +31,7 @@ struct Region {
 /// Everything that one run may touch, except the context.
 ///
 /// Layout: three fixed places (stack, packet, the program's direct values) and a list of *grants*: values
-///   that lookups found during this run, newest last. The list is searched from its end.
+///   that lookups found during this run and records that it reserved, newest last. The list is searched from its end.
 /// Invariants:
 ///   1. A grant's memory stays mapped until the run's lease ends: it came from Map::find() under that lease.
 ///   2. A grant that some register or aligned stack word of the run still points into (one past its end included) is
@@ -59,7 +59,13 @@ class Regions {
   }
 
   /// Whether the newest grant is exactly this one already.
-  [[nodiscard]] bool newest_is(uint64_t start) const { return !grants_.empty() && grants_.back().start == start; }
+  [[nodiscard]] bool newest_is(const Region& region) const {
+    return !grants_.empty() && grants_.back().start == region.start && grants_.back().length == region.length;
+  }
+  /// Takes back every grant that begins in [start, start + length).
+  void revoke(uint64_t start, uint64_t length) {
+    std::erase_if(grants_, [=](const Region& grant) { return grant.start - start < length; });
+  }
   [[nodiscard]] bool full() const { return grants_.size() == limit_; }
   void add(const Region& region) { grants_.push_back(region); }
   /// Drops the grants that no word of `roots` points into, then makes room for at least as many again as are left.

@@ -23,6 +23,7 @@ uint64_t Run::start(const DecodedCode& code, const Lease& lease, const RunContex
   regions_.reset(code, {.start = reinterpret_cast<uint64_t>(stack_.data()),
                         .length = kFrameSize,
                         .rights = Region::kRead | Region::kWrite | Region::kAtomic});
+  records_.reset();
   packet_changed();
   const uint64_t arguments[5] = {context_.address(), 0, 0, 0, 0};
   enter(0, arguments, nullptr);
@@ -30,6 +31,10 @@ uint64_t Run::start(const DecodedCode& code, const Lease& lease, const RunContex
   if (lock_ != nullptr) {
     stop(EDEADLK, "the program ended with a bpf_spin_lock held");
     release_lock();
+  }
+  if (records_.any_open()) {
+    stop(EINVAL, "the program ended without submitting or discarding a ring buffer record that it reserved");
+    records_.discard_all();
   }
   return stop_error_ == 0 ? result : 0;
 }
@@ -166,7 +171,7 @@ std::optional<std::string_view> Run::text(uint64_t address) {
 // -- grants ---------------------------------------------------------------------------------------------------------
 
 void Run::grant(const Region& region) {
-  if (regions_.newest_is(region.start)) return;
+  if (regions_.newest_is(region)) return;
   if (regions_.full()) {
     std::array<std::span<const uint64_t>, kFrames + 1> roots;
     for (uint32_t d = 0; d <= depth_; ++d) roots[d] = frames_[d].registers;
@@ -186,6 +191,17 @@ uint64_t Run::grant_value(const MapBinding& binding, void* value) {
 
 void Run::grant_constant(const void* data, uint64_t size) {
   grant({.start = reinterpret_cast<uint64_t>(data), .length = size, .rights = Region::kRead});
+}
+
+void Run::grant_memory(const void* data, uint64_t size) {
+  grant({.start = reinterpret_cast<uint64_t>(data),
+         .length = size,
+         .rights = Region::kRead | Region::kWrite | Region::kAtomic});
+}
+
+void Run::revoke_memory(const void* data, uint64_t size) {
+  regions_.revoke(reinterpret_cast<uint64_t>(data), size);
+  close_windows();
 }
 
 // -- the end --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@
 #include "prog/decode.h"
 #include "prog/helper.h"
 #include "prog/opcode.h"
+#include "prog/records.h"
 #include "prog/regions.h"
 #include "prog/runtime.h"
 
@@ -31,7 +32,7 @@ namespace skep {
 /// Invariants:
 ///   1. A Window lies inside a region that this run was given, or is closed; it never covers special fields of values.
 ///   2. After stop() nothing of the program is executed any more; the first reason is kept.
-///   3. At the end of a run no lock is held.
+///   3. At the end of a run no lock is held and no record is reserved.
 /// Progress: bounded by the instruction budget; each taken backward jump is charged the length of the jump, each return
 ///   the distance from the function's entry, so that the charge is never less than what was executed.
 /// Locks: at most one value lock (ValueLock), and no helper but spin_unlock is called while it is held.
@@ -108,6 +109,16 @@ class Run {
   uint64_t grant_value(const MapBinding& binding, void* value);
   /// Lets the program read `size` bytes that stay valid for the rest of the run.
   void grant_constant(const void* data, uint64_t size);
+  /// Lets the program read and write memory that helpers gave it, until it is revoked.
+  void grant_memory(const void* data, uint64_t size);
+  void revoke_memory(const void* data, uint64_t size);
+  /// Whether the bytes belong to the frames of the program that are in use.
+  [[nodiscard]] bool on_stack(uint64_t address, uint64_t size) const {
+    const uint64_t offset = address - reinterpret_cast<uint64_t>(stack_.data());
+    return offset < (depth_ + 1) * uint64_t{kFrameSize} && size <= (depth_ + 1) * uint64_t{kFrameSize} - offset;
+  }
+  /// Ring buffer records that are not submitted, and dynamic pointers.
+  Records& records() { return records_; }
   /// The packet was moved or resized: pointers into it are resolved anew.
   void packet_changed();
   uint64_t lock_value(uint64_t address);
@@ -150,6 +161,7 @@ class Run {
   std::array<Window, opcode::kRegisters> write_windows_;
   ContextAccess context_;
   Regions regions_;
+  Records records_;
   uint64_t scrap_ = 0;  // what closed windows lie over
   std::array<uint64_t, kFrames> callback_keys_{};
   std::array<Frame, kFrames> frames_;
