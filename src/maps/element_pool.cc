@@ -126,7 +126,7 @@ Result<uint32_t> ElementPool::take(const Actor& actor) {
   uint32_t element = pop(actor, own);
   Status refilled;
   if (element == 0) [[unlikely]] {
-    refilled = refill(actor, own);
+    refilled = refill(actor, own, Patience::kShort);  // others may have some
     element = pop(actor, own);
   }
   unlock(own.lock);
@@ -134,7 +134,8 @@ Result<uint32_t> ElementPool::take(const Actor& actor) {
     return element;
   if (uses_.any()) return take_from_others(actor);
   auto stolen = steal(actor);
-  if (!stolen && stolen.error() == Errno{E2BIG} && !refilled) return std::unexpected(refilled.error());
+  const bool refused = !refilled && refilled.error() != Errno{ETIMEDOUT};
+  if (!stolen && stolen.error() == Errno{E2BIG} && refused) return std::unexpected(refilled.error());
   return stolen;
 }
 
@@ -220,12 +221,12 @@ void ElementPool::put_back(const Actor& actor) {
   unlock(own.lock);
 }
 
-Status ElementPool::refill(const Actor& actor, HashMagazine& magazine) {
+Status ElementPool::refill(const Actor& actor, HashMagazine& magazine, Patience patience) {
   if (uses_.any()) {
     magazine.evicted.store(0, std::memory_order_relaxed);
     if (load(pool_.chunk_hint) >= layout_.chunks) return fail(E2BIG);  // as it is once the map was full
   }
-  if (auto status = lock(actor, pool_.lock); !status) return status;
+  if (auto status = lock(actor, pool_.lock, patience); !status) return status;
   SlotJournal& journal = journals_[actor.slot];
   Status result;
   if (load(pool_.retiring) != 0) give_back_retired();

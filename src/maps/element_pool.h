@@ -116,7 +116,7 @@ class ElementPool {
   Status lock_slowly(const Actor& actor, std::atomic<uint32_t>& word, Patience patience);
   static void unlock(std::atomic<uint32_t>& word) { commit(word, 0); }
 
-  Status refill(const Actor& actor, HashMagazine& magazine);
+  Status refill(const Actor& actor, HashMagazine& magazine, Patience patience = Patience::kFull);
   Status flush(const Actor& actor, HashMagazine& magazine, Patience patience = Patience::kFull);
   Result<uint32_t> steal(const Actor& actor);
   Result<uint32_t> take_from_others(const Actor& actor);

@@ -3,57 +3,26 @@
 // Every state that a process can die in: the hash maps are compiled into this test with crash points that kill, and
 // each operation is run once for each of its points, in a child.
 
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-namespace skep::testing {
-inline int crash_countdown = 0;  // 0: never
-inline int crash_signal = SIGKILL;
-inline void crash_point() {
-  if (crash_countdown > 0 && --crash_countdown == 0) kill(getpid(), crash_signal);
-}
-}  // namespace skep::testing
-#define SKEP_CRASH_POINT() ::skep::testing::crash_point()
-
-#include <gtest/gtest.h>
+#include "maps/hash_crash_support.h"
 
 #include <functional>
-#include <map>
-
-#include "maps/element_pool.cc"
-#include "maps/hash_check.cc"
-#include "maps/hash_kind.cc"
-#include "maps/hash_map.cc"
-#include "maps/hash_repair.cc"
-#include "maps/hash_table.cc"
-#include "maps/hash_test_support.h"
-#include "maps/percpu_hash_map.cc"
+#include <thread>
 
 namespace skep {
 namespace {
 
+using testing::colliding;
+using testing::Content;
+using testing::content_of;
 using testing::error_of;
 using testing::fill_value;
+using testing::hash;
 using testing::key_of;
+using testing::locked_hash;
+using testing::put_colliding;
+using testing::put_first;
 using testing::stress;
-
-/// A map under test, spoken to with key numbers and nonces.
-struct Subject {
-  Map& map;
-  const Lease& lease;
-
-  std::string value(uint64_t key, uint32_t nonce) const {
-    std::string bytes(map.user_value_size(), '\0');
-    fill_value(bytes.data(), bytes.size(), key, nonce);
-    return bytes;
-  }
-  int put(uint64_t key, uint32_t nonce, uint64_t flags = BPF_ANY) const {
-    return error_of(map.update(lease, key_of(key, map.spec().key_size).data(), value(key, nonce).data(), flags));
-  }
-  int erase(uint64_t key) const { return error_of(map.erase(lease, key_of(key, map.spec().key_size).data())); }
-};
+using testing::Subject;
 
 struct Scenario {
   const char* name;
@@ -64,41 +33,17 @@ struct Scenario {
   bool erases_all = false;                        // also what is there again afterwards
 };
 
-MapSpec hash(uint32_t value_size, uint32_t max_entries, uint32_t flags = 0, uint32_t type = BPF_MAP_TYPE_HASH) {
-  MapSpec spec = {};
-  spec.type = type;
-  spec.key_size = 8;
-  spec.value_size = value_size;
-  spec.max_entries = max_entries;
-  spec.flags = flags | BPF_F_ZERO_SEED;
-  return spec;
-}
-
-MapSpec locked_hash() {
-  MapSpec spec = hash(24, 64);
-  spec.fields.spin_lock = 8;
-  return spec;
-}
-
-/// The i-th key whose bucket is the first of `buckets`, under the zero seed.
-uint64_t colliding(uint64_t i, uint32_t buckets = 8) {
-  static std::map<uint32_t, std::vector<uint64_t>> found;
-  static const uint64_t kZero[4] = {};
-  static const KeyHash hash_of_zero(KeyHash::best(), kZero);
-  auto& keys = found[buckets];
-  for (uint64_t number = keys.empty() ? 0 : keys.back() + 1; keys.size() <= i; ++number) {
-    if ((hash_of_zero.of<8>(&number, 8) & (buckets - 1)) == 0) keys.push_back(number);
-  }
-  return keys[i];
-}
-
-void put_colliding(const Subject& s, uint64_t count) {
-  for (uint64_t i = 0; i < count; ++i) ASSERT_EQ(s.put(colliding(i), 1), 0);
-}
-void put_first(const Subject& s, uint64_t count) {
-  for (uint64_t i = 0; i < count; ++i) ASSERT_EQ(s.put(i, 1), 0);
-}
 void nothing(const Subject&) {}
+
+/// Lets `slots` slots replace a value, so that each keeps a spare.
+void keep_all_spares(const Subject& s, uint32_t slots) {
+  s.put(slots, 1);
+  if (slots == 1) return;
+  std::thread([&s, slots] {
+    const Lease other(s.lease.machine());
+    keep_all_spares({s.map, other}, slots - 1);
+  }).join();
+}
 
 std::vector<Scenario> scenarios() {
   using S = const Subject&;
@@ -127,6 +72,29 @@ std::vector<Scenario> scenarios() {
       {"replace", hash(8, 64), fill(10), nothing, [](S s) { s.put(3, 2); }},
       {"replace at a chain's end", hash(24, 64), chain(25), nothing, [](S s) { s.put(colliding(24), 2); }},
       {"replace a large value", hash(5000, 16), fill(16), nothing, [](S s) { s.put(3, 2); }},
+      {"replace a large value with a spare that another slot has kept", hash(5000, 16),
+       [](S s) {
+         put_first(s, 16);
+         keep_all_spares(s, s.lease.machine().shape().cpus);
+       },
+       nothing, [](S s) { s.put(3, 2); }},
+      {"insert that has an overflow bucket but no element", hash(8, 16),
+       [](S s) {
+         for (uint64_t i = 0; i < 11; ++i) s.put(colliding(i, 2), 1);
+         for (uint64_t i = 0; s.put(3'000'000 + i, 1) == 0; ++i) {
+         }
+       },
+       nothing,
+       [](S s) {
+         s.put(colliding(11, 2), 2);
+         s.erase(colliding(0, 2));
+         s.put(colliding(11, 2), 2);
+         s.put(colliding(0, 2), 2);
+       }},
+      {"erase that gives up two overflow buckets", hash(8, 64), chain(22), nothing,
+       [](S s) {
+         for (uint64_t i = 22; i-- > 9;) s.erase(colliding(i));
+       }},
       {"replace with a full map", hash(8, 16, BPF_F_NO_PREALLOC), fill(16), nothing, [](S s) { s.put(3, 2); }},
       {"erase", hash(8, 64), fill(10), nothing, [](S s) { s.erase(4); }},
       {"erase the last", hash(8, 64), fill(1), nothing, [](S s) { s.erase(0); }},
@@ -183,28 +151,10 @@ std::vector<Scenario> scenarios() {
 
 class HashCrashTest : public testing::MapTest {
  protected:
-  using Content = std::map<std::string, std::string>;
-
   /// Lets go of the files of maps that are gone.
   void files_clear() {
     for (const int fd : files_) close(fd);
     files_.clear();
-  }
-
-  static Content content_of(const Map& map) {
-    Content content;
-    std::string key(map.spec().key_size, '\0'), value(map.user_value_size(), '\0');
-    std::string next = key;
-    const void* from = nullptr;
-    while (error_of(map.next_key(from, next.data())) == 0) {
-      key = next;
-      from = key.data();
-      if (error_of(map.lookup(key.data(), value.data(), 0)) != 0 || !content.emplace(key, value).second) {
-        ADD_FAILURE() << "iteration met a key twice, or one that is not there";
-        break;
-      }
-    }
-    return content;
   }
 
   /// By one lookup batch, before anybody repairs what a dead process left.
@@ -339,107 +289,6 @@ TEST_F(HashCrashTest, EveryPointOfEveryOperation) {
     EXPECT_GT(point, 3) << "the operation has no crash points";
     files_clear();
   }
-}
-
-/// Two processes and their map: one stops at a crash point, the other goes on changing the map.
-class StoppedWriter {
- public:
-  StoppedWriter(std::unique_ptr<Map> map, Machine& machine, int point) : map_(std::move(map)) {
-    int ready[2];
-    EXPECT_EQ(pipe(ready), 0);
-    EXPECT_EQ(pipe(go_), 0);
-    changer_ = fork();
-    if (changer_ == 0) _exit(change(machine, ready[1]));
-    char byte;
-    EXPECT_EQ(read(ready[0], &byte, 1), 1);
-    stopped_ = fork();
-    if (stopped_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      const Lease lease(machine);
-      testing::crash_signal = SIGSTOP;
-      testing::crash_countdown = point;
-      const Subject subject{*map_, lease};
-      subject.put(500'000, 1);
-      _exit(0);
-    }
-    int status;
-    waitpid(stopped_, &status, WUNTRACED);
-    if (!WIFSTOPPED(status)) stopped_ = -1;
-    for (const int fd : {ready[0], ready[1]}) close(fd);
-    EXPECT_EQ(write(go_[1], "g", 1), 1);
-  }
-  StoppedWriter(const StoppedWriter&) = delete;
-  StoppedWriter& operator=(const StoppedWriter&) = delete;
-  ~StoppedWriter() {
-    int status;
-    waitpid(changer_, &status, 0);
-    EXPECT_TRUE(WIFEXITED(status)) << "somebody waits forever for a stopped writer";
-    EXPECT_TRUE(!WIFEXITED(status) || WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == ETIMEDOUT);
-    if (stopped_ > 0) {
-      kill(stopped_, SIGCONT);
-      waitpid(stopped_, &status, 0);
-    }
-    for (const int fd : go_) close(fd);
-    EXPECT_EQ(map_->check().problem, "");
-  }
-
- private:
-  /// Erases until it is told that it would have to wait, or until nothing is left.
-  int change(Machine& machine, int ready) {
-    constexpr unsigned kLimit = 30;  // seconds, for two operations that are given up after five
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const Lease lease(machine);
-    const Subject subject{*map_, lease};
-    put_colliding(subject, 12);
-    for (uint64_t i = 0; i < 60; ++i) subject.put(1'000'000 + i, 1);
-    char byte;
-    if (write(ready, "r", 1) != 1 || read(go_[0], &byte, 1) != 1) return 1;
-    alarm(kLimit);
-    int error = subject.erase(colliding(11));
-    for (uint64_t i = 0; i < 60 && error == 0; ++i) error = subject.erase(1'000'000 + i);
-    return error;
-  }
-
-  std::unique_ptr<Map> map_;
-  int go_[2] = {-1, -1};
-  pid_t changer_ = -1, stopped_ = -1;
-};
-
-TEST_F(HashCrashTest, NobodyWaitsForeverForAStoppedWriter) {
-  std::vector<std::unique_ptr<StoppedWriter>> pairs;
-  for (const int point : {3, 5, 6, 8, 12, 17, 40, 50}) {  // behind the guard, which maps without an id share
-    pairs.push_back(std::make_unique<StoppedWriter>(make(hash(8, 200)), machine(), point));
-  }
-}
-
-TEST_F(HashCrashTest, StoppedRepairerIsNotWaitedForForever) {
-  auto map = make(hash(8, 200));
-  const pid_t repairer = fork();
-  if (repairer == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const Lease lease(machine(), Lease::Cpu{1});
-    testing::crash_signal = SIGSTOP;
-    testing::crash_countdown = 1;  // in the guard, as it enters the slot
-    const Subject subject{*map, lease};
-    subject.put(2, 1);
-    _exit(0);
-  }
-  int status;
-  waitpid(repairer, &status, WUNTRACED);
-  ASSERT_TRUE(WIFSTOPPED(status));
-  const pid_t waiter = fork();
-  if (waiter == 0) {
-    alarm(20);
-    const Lease lease(machine(), Lease::Cpu{0});
-    const Subject subject{*map, lease};
-    _exit(subject.put(77, 1));
-  }
-  waitpid(waiter, &status, 0);
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == ETIMEDOUT) << status;
-  kill(repairer, SIGCONT);
-  waitpid(repairer, &status, 0);
-  EXPECT_EQ(map->check().problem, "");
-  EXPECT_EQ(content_of(*map).size(), 1U);
 }
 
 TEST_F(HashCrashTest, RepairersDieToo) {
