@@ -4,69 +4,41 @@
 
 #include <gtest/gtest.h>
 
-#include <set>
-
-#include "maps/hash_test_support.h"
-#include "skep/abi.h"
+#include "maps/lru_test_support.h"
 
 namespace skep {
 namespace {
 
 using testing::error_of;
-using testing::fill_value;
-using testing::key_of;
+using testing::kApart;
+using testing::kLru;
+using testing::kLruPerCpu;
+using testing::LruShape;
 using testing::value_is_whole;
 
-struct LruShape {
-  const char* name;
-  uint32_t type, key_size, value_size, max_entries, flags;
-};
-
-class LruMapTest : public testing::MapTest, public ::testing::WithParamInterface<LruShape> {
+class LruMapTest : public testing::LruTest, public ::testing::WithParamInterface<LruShape> {
  protected:
   void SetUp() override {
     MapTest::SetUp();
-    const LruShape& shape = GetParam();
-    map_ = make(spec(shape.type, shape.key_size, shape.value_size, shape.max_entries, shape.flags));
-    ASSERT_NE(map_, nullptr);
-    entries_ = map_->spec().max_entries;
+    make_lru(GetParam());
   }
-  void TearDown() override {
-    map_.reset();
-    MapTest::TearDown();
-  }
-  std::string key(uint64_t k) const { return key_of(k, GetParam().key_size); }
   int put(uint64_t k, uint64_t flags = BPF_ANY, uint32_t nonce = 1) {
     const Lease lease(machine(), Lease::Cpu{0});
-    std::string value(map_->user_value_size(), '\0');
-    fill_value(value.data(), value.size(), k, nonce);
-    return error_of(map_->update(lease, key(k).data(), value.data(), flags));
+    return LruTest::put(lease, k, flags, nonce);
   }
   bool has(uint64_t k) {
-    std::string value(map_->user_value_size(), '\0');
-    const int error = error_of(map_->lookup(key(k).data(), value.data(), 0));
-    if (error == 0) {
-      EXPECT_TRUE(value_is_whole(value.data(), value.size(), k));
-    }
-    return error == 0;
+    const Found found = look(k);
+    EXPECT_NE(found, Found::kTorn);
+    return found == Found::kWhole;
   }
   bool use(uint64_t k) {
     const Lease lease(machine(), Lease::Cpu{0});
     return map_->find(lease, key(k).data()) != nullptr;
   }
-  uint64_t count() {
-    const CheckReport report = map_->check();
-    EXPECT_EQ(report.problem, "");
-    return report.elements;
-  }
-  /// What one eviction may remove besides the element that is needed.
-  [[nodiscard]] uint64_t slack() const { return std::min<uint64_t>(12, std::max<uint64_t>(1, entries_ / 64)) - 1; }
+  uint64_t count() { return check_content(); }
   void fill() {
     for (uint64_t k = 0; k < entries_; ++k) ASSERT_EQ(put(k), 0);
   }
-
-  std::unique_ptr<Map> map_;
-  uint64_t entries_ = 0;
 };
 
 TEST_P(LruMapTest, NothingGoesBeforeTheMapIsFull) {
@@ -169,8 +141,6 @@ TEST_P(LruMapTest, EraseTakeAndBatchesKeepTheCount) {
   EXPECT_EQ(count(), entries_);
 }
 
-constexpr uint32_t kLru = BPF_MAP_TYPE_LRU_HASH, kPerCpu = BPF_MAP_TYPE_LRU_PERCPU_HASH, kApart = BPF_F_NO_COMMON_LRU;
-
 INSTANTIATE_TEST_SUITE_P(
     Shapes, LruMapTest,
     ::testing::Values(LruShape{"One", kLru, 8, 8, 1, 0}, LruShape{"Two", kLru, 4, 8, 2, 0},
@@ -178,15 +148,16 @@ INSTANTIATE_TEST_SUITE_P(
                       LruShape{"Kilo", kLru, 8, 8, 1024, 0}, LruShape{"Wide", kLru, 40, 24, 3000, 0},
                       LruShape{"Large", kLru, 8, 5000, 100, 0}, LruShape{"ApartOne", kLru, 8, 8, 1, kApart},
                       LruShape{"ApartOdd", kLru, 8, 8, 101, kApart}, LruShape{"Apart", kLru, 16, 8, 1000, kApart},
-                      LruShape{"PerCpu", kPerCpu, 8, 16, 500, 0}, LruShape{"PerCpuLarge", kPerCpu, 8, 3000, 70, 0},
-                      LruShape{"PerCpuApart", kPerCpu, 4, 8, 256, kApart}),
+                      LruShape{"PerCpu", kLruPerCpu, 8, 16, 500, 0},
+                      LruShape{"PerCpuLarge", kLruPerCpu, 8, 3000, 70, 0},
+                      LruShape{"PerCpuApart", kLruPerCpu, 4, 8, 256, kApart}),
     [](const auto& shape) { return shape.param.name; });
 
 class LruCreateTest : public testing::MapTest {};
 
 TEST_F(LruCreateTest, RefusesWhatTheKernelRefuses) {
-  for (const uint32_t type : {kLru, kPerCpu}) {
-    const bool per_cpu = type == kPerCpu;
+  for (const uint32_t type : {kLru, kLruPerCpu}) {
+    const bool per_cpu = type == kLruPerCpu;
     EXPECT_EQ(create_error(spec(type, 8, 8, 10, BPF_F_NO_PREALLOC)), kEnotsupp);
     EXPECT_EQ(create_error(spec(type, 8, 8, 10, BPF_F_NO_PREALLOC | BPF_F_MMAPABLE)), EINVAL);
     EXPECT_EQ(create_error(spec(type, 8, 8, 10, kApart | BPF_F_ZERO_SEED)), 0);
