@@ -17,23 +17,29 @@ constexpr char kUsage[] =
     "  --quick       fewer and shorter rounds: within two minutes\n"
     "  --rounds N    how many rounds to take the median of (default 9, quick 3)\n"
     "  --json FILE   also write the result there\n"
-    "  --only PART   measure only commands, lookups, helpers or memory\n";
+    "  --traces DIR  also replay the key traces *.u64 and *.u64.xz in DIR (default $SKEP_BENCH_TRACES)\n"
+    "  --only PART   measure only commands, lookups, helpers, memory, lru or lru-hits\n";
 
 struct Options {
   bool quick = false;
   int rounds = 0;
   std::string json;
+  std::string traces;
   std::vector<std::string> only;
 };
 
 Options parse(int argc, char** argv) {
-  static const option kNames[] = {
-      {"quick", no_argument, nullptr, 'q'},      {"rounds", required_argument, nullptr, 'r'},
-      {"json", required_argument, nullptr, 'j'}, {"only", required_argument, nullptr, 'o'},
-      {"help", no_argument, nullptr, 'h'},       {nullptr, 0, nullptr, 0}};
+  static const option kNames[] = {{"quick", no_argument, nullptr, 'q'},
+                                  {"rounds", required_argument, nullptr, 'r'},
+                                  {"json", required_argument, nullptr, 'j'},
+                                  {"traces", required_argument, nullptr, 't'},
+                                  {"only", required_argument, nullptr, 'o'},
+                                  {"help", no_argument, nullptr, 'h'},
+                                  {nullptr, 0, nullptr, 0}};
   Options options;
+  if (const char* traces = std::getenv("SKEP_BENCH_TRACES")) options.traces = traces;
   int option = 0;
-  while ((option = getopt_long(argc, argv, "qr:j:o:h", kNames, nullptr)) != -1) {
+  while ((option = getopt_long(argc, argv, "qr:j:t:o:h", kNames, nullptr)) != -1) {
     switch (option) {
       case 'q':
         options.quick = true;
@@ -43,6 +49,9 @@ Options parse(int argc, char** argv) {
         break;
       case 'j':
         options.json = optarg;
+        break;
+      case 't':
+        options.traces = optarg;
         break;
       case 'o':
         options.only.emplace_back(optarg);
@@ -91,11 +100,13 @@ int main(int argc, char** argv) {
   const Plan plan{.operations = options.quick ? uint64_t{100'000} : uint64_t{500'000},
                   .quick = options.quick,
                   .directory = std::filesystem::canonical("/proc/self/exe").parent_path().parent_path(),
-                  .instances = instances.path()};
+                  .instances = instances.path(),
+                  .traces = options.traces};
   const struct {
     const char* name;
     void (*add)(Suite&, const Plan&);
-  } parts[] = {{"commands", add_commands}, {"lookups", add_lookups}, {"helpers", add_helpers}, {"memory", add_memory}};
+  } parts[] = {{"commands", add_commands}, {"lookups", add_lookups}, {"helpers", add_helpers},
+               {"memory", add_memory},     {"lru", add_lru_speed},   {"lru-hits", add_lru_hits}};
 
   Suite suite;
   for (const auto& part : parts) {

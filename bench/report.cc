@@ -44,6 +44,10 @@ std::optional<Verdict> judge(const Suite& suite, const Target& target, const Row
           ratio, ratio <= target.bound,
           format("%.2fx the time of ", ratio, 0) + target.reference + format(" (<= %.2fx)", target.bound, 0)};
     }
+    case Target::Kind::kNotMore: {
+      const double ratio = skep / reference;
+      return Verdict{ratio, ratio <= target.bound, format("%.3f of ", ratio, 0) + target.reference + "'s"};
+    }
     case Target::Kind::kScaling: {
       const double ratio = 2 * reference / skep;
       return Verdict{ratio, ratio >= target.bound, format("%.2fx one thread's rate (>= %.2fx)", ratio, target.bound)};
@@ -56,8 +60,8 @@ std::optional<Verdict> judge(const Suite& suite, const Target& target, const Row
 
 std::string entries_text(uint64_t entries) {
   if (entries == 0) return "";
-  if (entries >= 1 << 20) return std::to_string(entries >> 20) + " Mi";
-  if (entries >= 1 << 10) return std::to_string(entries >> 10) + " Ki";
+  if (entries % (1 << 20) == 0) return std::to_string(entries >> 20) + " Mi";
+  if (entries % (1 << 10) == 0) return std::to_string(entries >> 10) + " Ki";
   return std::to_string(entries);
 }
 

@@ -13,6 +13,7 @@ struct Plan {
   bool quick;             // shorter loops everywhere
   std::string directory;  // of the programs and libraries that were built
   std::string instances;  // an empty directory on a tmpfs, for skep instances
+  std::string traces;     // a directory of recorded keys (lru_traces.h), or empty
 };
 
 /// Each adds its measurements to the suite, and the targets for them.
@@ -20,5 +21,7 @@ void add_commands(Suite& suite, const Plan& plan);
 void add_lookups(Suite& suite, const Plan& plan);
 void add_helpers(Suite& suite, const Plan& plan);
 void add_memory(Suite& suite, const Plan& plan);
+void add_lru_speed(Suite& suite, const Plan& plan);
+void add_lru_hits(Suite& suite, const Plan& plan);
 
 }  // namespace skep::bench

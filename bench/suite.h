@@ -31,6 +31,7 @@ struct Target {
     kTimesFaster,  // reference / skep is at least `bound`
     kShareOfTime,  // skep / reference is at most `bound`
     kScaling,      // throughput of two threads / one is at least `bound`
+    kNotMore,      // skep / reference is at most `bound`, whatever is counted
     kAbsolute,     // skep's figure itself is at most `bound`
   };
   std::string what;
