@@ -66,6 +66,7 @@ Result<std::shared_ptr<Instance>> Instance::open(const std::string& directory) {
   if (!stats) return std::unexpected(stats.error());
   instance->stats_ = *std::move(stats);
   instance->collect_dead();
+  instance->opening_ = false;
   return instance;
 }
 

@@ -88,6 +88,11 @@ class Instance {
   void collect(ObjectKind kind, uint32_t id);
   /// Removes every dead object: at opening, and by those who found the file system full.
   void collect_dead();
+  /// A living map of which no client has a descriptor or a pin, so that only holders keep it; with its exclusive flock:
+  /// nobody becomes a user while the descriptor is open. ENOENT otherwise.
+  Result<FileDescriptor> open_unused_map(uint32_t id);
+  /// Calls `visit(id)` for the maps that were without a reference when the instance was opened, and yet alive.
+  void visit_unused(const std::function<void(uint32_t id)>& visit);
 
   // -- run-time statistics ------------------------------------------------------------------------------------------
   /// Whether anybody holds a descriptor of enable_stats(). One load while nobody does.
@@ -134,7 +139,11 @@ class Instance {
   void collect_all(std::vector<std::pair<ObjectKind, uint32_t>>& pending);
   bool alive(ObjectKind kind, uint32_t id);
 
+  [[nodiscard]] nlink_t count_holders(ObjectKind kind, uint32_t id) const;
+
   std::string directory_;
+  bool opening_ = true;
+  std::vector<uint32_t> unused_maps_;  // written while the instance is opened, taken by visit_unused()
   dev_t device_ = 0;
   ino_t inode_ = 0;
   mutable std::mutex reopening_;

@@ -45,8 +45,36 @@ void Instance::collect_one(ObjectKind kind, uint32_t id, Pending& next) {
   const FileDescriptor fd = open_object(kind, id, O_RDONLY);
   struct stat info {};
   if (fd.get() < 0 || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return;
-  if (::fstat(fd.get(), &info) != 0 || info.st_nlink != 1) return;
-  remove_dead(kind, id, next);
+  if (::fstat(fd.get(), &info) != 0) return;
+  if (info.st_nlink == 1) {
+    remove_dead(kind, id, next);
+  } else if (opening_ && kind == ObjectKind::kMap && info.st_nlink > 1) {
+    unused_maps_.push_back(id);
+  }
+}
+
+nlink_t Instance::count_holders(ObjectKind kind, uint32_t id) const {
+  const int directory = directory_fd();
+  const ObjectName name(kind, id);
+  nlink_t holders = 0;
+  for (const std::string& holder : list_directory(directory, "holds")) {
+    struct stat info {};
+    const std::string path = "holds/" + holder + "/" + name.flat();
+    holders += ::fstatat(directory, path.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 ? 1 : 0;
+  }
+  return holders;
+}
+
+Result<FileDescriptor> Instance::open_unused_map(uint32_t id) {
+  FileDescriptor fd = open_object(ObjectKind::kMap, id, O_RDONLY);
+  struct stat info {};
+  if (fd.get() < 0 || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(fd.get(), &info) != 0) return fail(ENOENT);
+  if (info.st_nlink < 2 || info.st_nlink - 1 > count_holders(ObjectKind::kMap, id)) return fail(ENOENT);
+  return fd;
+}
+
+void Instance::visit_unused(const std::function<void(uint32_t)>& visit) {
+  for (const uint32_t id : std::exchange(unused_maps_, {})) visit(id);
 }
 
 void Instance::collect_all(Pending& pending) {

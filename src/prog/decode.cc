@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "maps/reference_array_map.h"
 #include "prog/helper.h"
 #include "prog/opcode.h"
 
@@ -53,25 +54,7 @@ class Decoder {
   // -- maps -----------------------------------------------------------------------------------------------------------
   Status bind_maps() {
     code_->maps.reserve(description_.maps.size());  // addresses of bindings are values in registers
-    for (const auto& map : description_.maps) {
-      const MapSpec& spec = map->spec();
-      MapBinding binding{};
-      binding.map = map;
-      binding.key_size = spec.key_size;
-      binding.value_size = spec.value_size;
-      binding.readable = (spec.flags & BPF_F_WRONLY_PROG) == 0;
-      binding.writable = (spec.flags & BPF_F_RDONLY_PROG) == 0;
-      binding.fields = spec.fields;
-      binding.has_fields = spec.fields.any();
-      if (spec.type == BPF_MAP_TYPE_ARRAY) {
-        const Lease lease(map->machine());
-        const uint32_t first = 0;
-        binding.array_values = static_cast<std::byte*>(map->find(lease, &first));
-        binding.array_entries = binding.array_values == nullptr ? 0 : spec.max_entries;
-        binding.array_stride = round_up(spec.value_size, 8);
-      }
-      code_->maps.push_back(std::move(binding));
-    }
+    for (const auto& map : description_.maps) code_->maps.push_back(bind_map(map));
     return {};
   }
 
@@ -489,7 +472,9 @@ class Decoder {
     if (helper->gpl_only && !description_.gpl_compatible) {
       return "cannot call GPL-restricted function from non-GPL compatible program";
     }
-    out_.operation = helper->id == kHelperMapLookup ? Operation::kCallLookup : Operation::kCallHelper;
+    out_.operation = helper->id == kHelperMapLookup  ? Operation::kCallLookup
+                     : helper->id == kHelperTailCall ? Operation::kCallTail
+                                                     : Operation::kCallHelper;
     out_.imm = reinterpret_cast<int64_t>(helper);
     return nullptr;
   }
@@ -504,6 +489,30 @@ class Decoder {
 };
 
 }  // namespace
+
+MapBinding bind_map(std::shared_ptr<Map> map) {
+  const MapSpec& spec = map->spec();
+  const MapKind* kind = find_map_kind(spec.type);
+  MapBinding binding{};
+  binding.id = map->header().file.id;
+  binding.values = kind != nullptr ? kind->values : ValueMeaning::kBytes;
+  binding.references = dynamic_cast<const ReferenceArrayMap*>(map.get());
+  binding.key_size = spec.key_size;
+  binding.value_size = spec.value_size;
+  binding.readable = (spec.flags & BPF_F_WRONLY_PROG) == 0;
+  binding.writable = (spec.flags & BPF_F_RDONLY_PROG) == 0;
+  binding.fields = spec.fields;
+  binding.has_fields = spec.fields.any();
+  if (spec.type == BPF_MAP_TYPE_ARRAY) {
+    const Lease lease(map->machine());
+    const uint32_t first = 0;
+    binding.array_values = static_cast<std::byte*>(map->find(lease, &first));
+    binding.array_entries = binding.array_values == nullptr ? 0 : spec.max_entries;
+    binding.array_stride = round_up(spec.value_size, 8);
+  }
+  binding.map = std::move(map);
+  return binding;
+}
 
 Result<std::unique_ptr<DecodedCode>> decode(const ProgramDescription& description) {
   return Decoder(description).run();

@@ -13,7 +13,8 @@
 
 namespace skep {
 
-struct Helper;  // prog/helper.h
+class ReferenceArrayMap;  // maps/reference_array_map.h
+struct Helper;            // prog/helper.h
 
 /// One decoded instruction. `offset` is the displacement of an access or the distance of a jump (from the jump itself);
 /// `imm` the immediate, sign-extended; a Helper's or a map's address; the decoded index of a called function.
@@ -30,6 +31,9 @@ static_assert(sizeof(Instruction) == 16);
 /// anything with it but hand it to a helper, which looks whether it is one of these.
 struct alignas(256) MapBinding {
   std::shared_ptr<Map> map;
+  uint32_t id;
+  ValueMeaning values;                  // other than bytes, programs do not get at the values themselves
+  const ReferenceArrayMap* references;  // an array whose values are not bytes; else null
   uint32_t key_size;
   uint32_t value_size;
   bool readable;           // not BPF_F_WRONLY_PROG
@@ -62,6 +66,9 @@ struct DecodedCode {
   std::vector<FunctionEntry> functions;
   std::vector<DirectValue> direct_values;
 };
+
+/// The map as programs know it.
+MapBinding bind_map(std::shared_ptr<Map> map);
 
 /// See Program::prepare().
 Result<std::unique_ptr<DecodedCode>> decode(const ProgramDescription& description);

@@ -62,5 +62,6 @@ const Helper* find_helper(uint32_t id);
 uint16_t helper_type_bit(uint32_t program_type);
 
 inline constexpr uint32_t kHelperMapLookup = 1;
+inline constexpr uint32_t kHelperTailCall = 12;
 
 }  // namespace skep

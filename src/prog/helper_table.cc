@@ -26,6 +26,7 @@ constexpr Helper kHelpers[] = {
     {9, "skb_store_bytes", kSched, false, {kContext, kAnything, kReadable, kSize, kAnything}, skb_store_bytes},
     {10, "l3_csum_replace", kSched, false, {kContext, kAnything, kAnything, kAnything, kAnything}, l3_csum_replace},
     {11, "l4_csum_replace", kSched, false, {kContext, kAnything, kAnything, kAnything, kAnything}, l4_csum_replace},
+    {12, "tail_call", kEvery, false, {kContext, kMap, kAnything}, nullptr},  // Operation::kCallTail
     {14, "get_current_pid_tgid", kEvery, false, {}, get_current_pid_tgid},
     {15, "get_current_uid_gid", kEvery, false, {}, get_current_uid_gid},
     {16, "get_current_comm", kEvery, false, {kWritable, kSize}, get_current_comm},

@@ -13,22 +13,33 @@ uint64_t granted(Run& run, const MapBinding& map, void* value) {
   return value == nullptr ? 0 : run.grant_value(map, value);
 }
 
+/// Whether the program may use the values of the map as memory; stops the run otherwise.
+bool has_values(Run& run, const MapBinding& map) {
+  if (map.values == ValueMeaning::kBytes) [[likely]]
+    return true;
+  run.stop(EINVAL, "programs cannot use the values of a map of that type");
+  return false;
+}
+
 constexpr const char* kReadOnlyMap = "the map may not be written by programs (BPF_F_RDONLY_PROG)";
 
 }  // namespace
 
 uint64_t map_lookup_elem(Run& run, uint64_t a, uint64_t b, uint64_t, uint64_t, uint64_t) {
   const auto& map = *memory<const MapBinding>(a);
+  if (!has_values(run, map)) return 0;
   return granted(run, map, map.map->find(run.lease(), memory<const void>(b)));
 }
 
 uint64_t map_lookup_percpu_elem(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t, uint64_t) {
   const auto& map = *memory<const MapBinding>(a);
+  if (!has_values(run, map)) return 0;
   return granted(run, map, map.map->find_percpu(run.lease(), memory<const void>(b), static_cast<uint32_t>(c)));
 }
 
 uint64_t map_update_elem(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t) {
   const auto& map = *memory<const MapBinding>(a);
+  if (!has_values(run, map)) return 0;
   if (!map.writable) {
     run.stop(EINVAL, kReadOnlyMap);
     return 0;
@@ -38,6 +49,7 @@ uint64_t map_update_elem(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t 
 
 uint64_t map_delete_elem(Run& run, uint64_t a, uint64_t b, uint64_t, uint64_t, uint64_t) {
   const auto& map = *memory<const MapBinding>(a);
+  if (!has_values(run, map)) return 0;
   if (!map.writable) {
     run.stop(EINVAL, kReadOnlyMap);
     return 0;
@@ -48,6 +60,7 @@ uint64_t map_delete_elem(Run& run, uint64_t a, uint64_t b, uint64_t, uint64_t, u
 uint64_t for_each_map_elem(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t) {
   const auto& map = *memory<const MapBinding>(a);
   const auto& callback = *memory<const FunctionEntry>(b);
+  if (!has_values(run, map)) return 0;
   if (d != 0) return error_value(EINVAL);
   const auto calls = map.map->for_each(run.lease(), [&](const void* key, void* value) {
     // A short key may be the walk's own variable: the program gets it in memory that outlives the callback.

@@ -185,7 +185,7 @@ SKEP_UNCHECKED_RACES uint64_t interpret(Run& run, uint32_t index) {
       &&do_StoreImmStack##size,
   static const void* const labels[] = {SKEP_OPERATIONS(SKEP_LABEL)};
 
-  const Instruction* const code = run.code().instructions.data();
+  const Instruction* code = run.code().instructions.data();
   const Instruction* pc = code + index;
   const uint32_t outermost = run.depth();
   auto* registers = &run.frame().registers;
@@ -312,6 +312,19 @@ do_CallLookup:
   if (run.stopped() != 0) [[unlikely]]
     goto stopped;
   NEXT();
+do_CallTail : {
+  LEAVE();
+  const int64_t distance = pc - (code + run.frame().entry) + 1;
+  if (!run.tail_call(registers->data())) {
+    if (run.stopped() != 0) goto stopped;
+    NEXT();
+  }
+  code = pc = run.code().instructions.data();
+  budget -= distance;
+  if (budget < 0) [[unlikely]]
+    goto out_of_budget;
+  goto* labels[static_cast<unsigned>(pc->operation)];
+}
 do_CallHelper:
   LEAVE();
   (*registers)[0] = run.call_helper(*reinterpret_cast<const Helper*>(pc->imm), registers->data());
@@ -338,6 +351,7 @@ do_Exit : {
     run.budget() = budget;
     return result;
   }
+  code = run.resume().instructions.data();
   registers = &run.frame().registers;
   (*registers)[0] = result;
   goto* labels[static_cast<unsigned>(pc->operation)];

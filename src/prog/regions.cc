@@ -21,6 +21,10 @@ void Regions::reset(const DecodedCode& code, Region stack) {
   packet_ = {};
   grants_.clear();
   direct_values_.clear();
+  add_direct_values(code);
+}
+
+void Regions::add_direct_values(const DecodedCode& code) {
   for (const DirectValue& direct : code.direct_values) {
     direct_values_.push_back({.start = direct.address,
                               .length = direct.binding->value_size,

@@ -17,6 +17,7 @@ struct Region {
     kWrite = 2,
     kAtomic = 4,  // read-modify-write operations
     kFields = 8,  // holds special fields of a value, which only helpers touch
+    kMap = 16,    // no memory: the place of an inner map's MapBinding, which is its value in a register
   };
   uint64_t start = 0;
   uint64_t length = 0;                  // bytes
@@ -45,6 +46,8 @@ class Regions {
 
   /// Forgets all grants and takes the fixed places of a new run.
   void reset(const DecodedCode& code, Region stack);
+  /// The values that another program names directly, besides: for a tail call.
+  void add_direct_values(const DecodedCode& code);
   /// The stack grows and shrinks with the calls.
   void set_stack_length(uint64_t length) { stack_.length = length; }
   void set_packet(const Region& packet) { packet_ = packet; }

@@ -18,6 +18,7 @@ uint64_t Run::start(const DecodedCode& code, const Lease& lease, const RunContex
   budget_ = limit_;
   stop_error_ = 0;
   depth_ = 0;
+  tail_calls_ = 0;
   current_ = code.instructions.data();
   context_.reset(context, code.type, code.expected_attach_type);
   regions_.reset(code, {.start = reinterpret_cast<uint64_t>(stack_.data()),
@@ -47,6 +48,7 @@ void Run::enter(uint32_t index, const uint64_t* arguments, const Instruction* re
   std::memcpy(&frame.registers[1], arguments, 5 * sizeof(uint64_t));
   for (uint32_t i = 6; i < opcode::kFramePointer; ++i) frame.registers[i] = 0;
   frame.registers[opcode::kFramePointer] = reinterpret_cast<uint64_t>(bottom + kFrameSize);
+  frame.code = code_;
   frame.return_to = return_to;
   frame.entry = index;
   frame.may_goto_left = kMaxLoops;
@@ -68,6 +70,7 @@ uint64_t Run::call_function(const FunctionEntry& function, uint64_t a, uint64_t 
   const Instruction* const caller = current_;
   if (!push_frame(function.index, arguments, nullptr)) return 0;
   const uint64_t result = interpret(*this, function.index);
+  if (stop_error_ == 0) (void)resume();
   current_ = stop_error_ == 0 ? caller : current_;
   return result;
 }

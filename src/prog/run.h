@@ -41,10 +41,12 @@ class Run {
   static constexpr uint32_t kFrames = 8;
   static constexpr uint32_t kFrameSize = 512;
   static constexpr uint64_t kMaxLoops = uint64_t{1} << 23;
+  static constexpr uint32_t kMaxTailCalls = 33;
 
   using Registers = std::array<uint64_t, opcode::kRegisters>;
   struct Frame {
     Registers registers;
+    const DecodedCode* code;  // what the frame's function belongs to: tail calls change it
     const Instruction* return_to;
     uint32_t entry;  // index of the function's first instruction
     uint32_t may_goto_left;
@@ -74,6 +76,11 @@ class Run {
     --depth_;
     regions_.set_stack_length((depth_ + 1) * uint64_t{kFrameSize});
   }
+  /// After pop_frame(): the code that is returned to.
+  const DecodedCode& resume() {
+    code_ = frame().code;
+    return *code_;
+  }
   [[nodiscard]] uint32_t depth() const { return depth_; }
   /// What is left to execute; the interpreter keeps it in a register and writes it back around calls.
   int64_t& budget() { return budget_; }
@@ -91,6 +98,9 @@ class Run {
   bool atomic(const Instruction& instruction, Registers& registers);
   uint64_t call_helper(const Helper& helper, const uint64_t* registers);
   uint64_t call_lookup(const uint64_t* registers);
+  /// bpf_tail_call(): true: the frame is now that of another program, at its beginning. False: stopped, or (not stopped)
+  /// there is no such program or no call left, and the program goes on.
+  bool tail_call(const uint64_t* registers);
   /// Calls back into the program from a helper.
   uint64_t call_function(const FunctionEntry& function, uint64_t a, uint64_t b, uint64_t c, uint64_t d = 0);
 
@@ -131,6 +141,9 @@ class Run {
 
  private:
   void enter(uint32_t index, const uint64_t* arguments, const Instruction* return_to);
+  /// bpf_map_lookup_elem() on a map whose values are not bytes.
+  uint64_t lookup_reference(const MapBinding& map, const void* key);
+  [[nodiscard]] const MapBinding* inner_map(const MapBinding& outer, const void* key) const;
   /// The region that allows the access; null when there is none.
   [[nodiscard]] const Region* reach(uint64_t address, uint64_t size, uint8_t right);
   [[nodiscard]] static bool touches_fields(const Region& region, uint64_t address, uint64_t size);
@@ -155,6 +168,7 @@ class Run {
   int64_t budget_ = 0;
   int64_t limit_ = 0;
   uint32_t depth_ = 0;
+  uint32_t tail_calls_ = 0;
   int stop_error_ = 0;
   std::atomic<uint32_t>* lock_ = nullptr;
   std::array<Window, opcode::kRegisters> read_windows_;

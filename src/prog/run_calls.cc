@@ -25,8 +25,11 @@ std::string name_call(const Helper& helper, std::string_view what) {
 const MapBinding* Run::map_at(uint64_t value) const {
   const auto first = reinterpret_cast<uint64_t>(code_->maps.data());
   const uint64_t distance = value - first;
-  if (distance >= code_->maps.size() * sizeof(MapBinding) || distance % sizeof(MapBinding) != 0) return nullptr;
-  return reinterpret_cast<const MapBinding*>(value);
+  if (distance < code_->maps.size() * sizeof(MapBinding) && distance % sizeof(MapBinding) == 0) [[likely]]
+    return reinterpret_cast<const MapBinding*>(value);
+  const Region* region = regions_.find(value, 1);
+  const bool inner = region != nullptr && (region->rights & Region::kMap) != 0 && region->start == value;
+  return inner ? reinterpret_cast<const MapBinding*>(value) : nullptr;
 }
 
 const FunctionEntry* Run::function_at(uint64_t value) const {
@@ -125,8 +128,10 @@ uint64_t Run::call_lookup(const uint64_t* registers) {
     uint32_t index;
     std::memcpy(&index, reinterpret_cast<const void*>(registers[2]), sizeof index);
     value = index < map->array_entries ? map->array_values + index * map->array_stride : nullptr;
-  } else {
+  } else if (map->values == ValueMeaning::kBytes) [[likely]] {
     value = map->map->find(*lease_, reinterpret_cast<const void*>(registers[2]));
+  } else {
+    return lookup_reference(*map, reinterpret_cast<const void*>(registers[2]));
   }
   return value == nullptr ? 0 : grant_value(*map, value);
 }

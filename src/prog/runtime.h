@@ -17,7 +17,8 @@
 
 namespace skep {
 
-struct DecodedCode;  // prog/decode.h
+struct DecodedCode;       // prog/decode.h
+class ProgramReferences;  // prog/program_references.h
 
 /// What a program is made from.
 struct ProgramDescription {
@@ -67,7 +68,8 @@ class TraceSink {
 
 /// What surrounds a run.
 struct RunEnvironment {
-  TraceSink* trace = nullptr;  // null: what is printed is dropped
+  TraceSink* trace = nullptr;               // null: what is printed is dropped
+  ProgramReferences* references = nullptr;  // null: maps of maps and program arrays seem empty
   uint64_t instruction_limit = uint64_t{64} << 20;
 };
 

@@ -8,6 +8,7 @@
 
 #include "memory/result.h"
 #include "object/instance.h"
+#include "prog/program_references.h"
 #include "syscall/fd_table.h"
 #include "syscall/user_memory.h"
 
@@ -15,10 +16,13 @@ namespace skep {
 
 /// One process's side of an instance: what skep_bpf() works on.
 struct Process {
-  explicit Process(std::shared_ptr<Instance> whose) : instance(std::move(whose)) { install_user_fault_handlers(); }
+  explicit Process(std::shared_ptr<Instance> whose);
+  ~Process();
   const std::shared_ptr<Instance> instance;
   Machine& machine = instance->machine();
   FdTable descriptors{*this};
+  /// The inner maps and the targets of tail calls that programs of this process have used.
+  const std::unique_ptr<ProgramReferences> references;
 };
 
 /// What a command gets: where it runs, and its arguments after the entry rules (copied in, unknown tail refused, every

@@ -9,6 +9,7 @@
 
 #include "machine/reader_section.h"
 #include "syscall/commands.h"
+#include "syscall/last_user.h"
 #include "syscall/reference_kinds.h"
 
 namespace skep {
@@ -248,10 +249,14 @@ Result<int> FdTable::install(FileDescriptor fd, std::unique_ptr<Map> map) {
 Result<std::shared_ptr<Map>> FdTable::map_by_id(uint32_t id) {
   const Result<FileDescriptor> fd = instance_.open_by_id(ObjectKind::kMap, id, O_RDONLY);
   if (!fd) return std::unexpected(fd.error());
+  return map_of(fd->get());
+}
+
+Result<std::shared_ptr<Map>> FdTable::map_of(int fd) {
   struct stat info {};
-  if (::fstat(fd->get(), &info) != 0) return fail(errno);
+  if (::fstat(fd, &info) != 0) return fail(errno);
   const std::scoped_lock lock(mutex_);
-  return map_of_file(fd->get(), info, false);
+  return map_of_file(fd, info, false);
 }
 
 void FdTable::closing(unsigned first, unsigned last) {
@@ -266,7 +271,7 @@ void FdTable::closing(unsigned first, unsigned last) {
     }
     std::atomic<OpenObject*>& entry = chunk->entries[fd % kChunkSize];
     if (const OpenObject* object = entry.load(std::memory_order_relaxed)) {
-      dying_.push_back({.fd = fd, .kind = object->kind, .id = object->id});
+      dying_.push_back({.fd = fd, .kind = object->kind, .id = object->id, .type = object->type});
       take_out(entry);
     }
   }
@@ -284,7 +289,10 @@ void FdTable::closed(unsigned first, unsigned last) {
       return true;
     });
   }
-  for (const Dying& one : dead) instance_.collect(one.kind, one.id);
+  for (const Dying& one : dead) {
+    if (one.kind == ObjectKind::kMap && ends_with_users(one.type)) map_lost_its_users(process_, one.id);
+    instance_.collect(one.kind, one.id);
+  }
   instance_.machine().run_deferred();
 }
 

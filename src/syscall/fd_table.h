@@ -117,6 +117,9 @@ class FdTable {
   /// for the maps they hold. ENOENT: there is no such map (any more).
   Result<std::shared_ptr<Map>> map_by_id(uint32_t id);
 
+  /// The one Map of this process over the file behind `fd`, whose description need be no reference.
+  Result<std::shared_ptr<Map>> map_of(int fd);
+
   /// From now on closes are reported, and entries are believed without a system call.
   void trust() { trusted_.store(true, std::memory_order_relaxed); }
   /// Bracket close(2), dup2(2), close_range(2) of the numbers first..last in trusted mode; closed() also collects the
@@ -134,6 +137,7 @@ class FdTable {
     unsigned fd;
     ObjectKind kind;
     uint32_t id;
+    uint32_t type;  // of a map
   };
 
   [[nodiscard]] OpenObject* known(int fd) const {

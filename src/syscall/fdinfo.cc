@@ -8,6 +8,7 @@
 
 #include "syscall/commands.h"
 #include "syscall/process.h"
+#include "syscall/program_owner.h"
 
 namespace skep {
 namespace {
@@ -38,7 +39,11 @@ std::string map_lines(const OpenObject& object) {
                 header.spec.flags, static_cast<unsigned long long>(header.spec.extra),
                 static_cast<unsigned long long>(header.memory), object.id,
                 header.frozen.load(std::memory_order_relaxed));
-  return text;
+  std::string lines = text;
+  if (const auto owner = owner_of(header)) {
+    lines += "owner_prog_type:\t" + std::to_string(owner->type) + "\nowner_jited:\t0\n";
+  }
+  return lines;
 }
 
 }  // namespace

@@ -5,6 +5,9 @@
 
 #include <mutex>
 
+#include "syscall/last_user.h"
+#include "syscall/opened_references.h"
+
 namespace skep {
 namespace {
 
@@ -20,6 +23,13 @@ std::mutex& opening() {
 }
 
 }  // namespace
+
+Process::Process(std::shared_ptr<Instance> whose)
+    : instance(std::move(whose)), references(make_program_references(*this)) {
+  install_user_fault_handlers();
+  instance->visit_unused([this](uint32_t id) { map_lost_its_users(*this, id); });
+}
+Process::~Process() = default;
 
 constinit std::atomic<Process*> the_default_process{nullptr};
 

@@ -14,6 +14,7 @@
 #include "syscall/log_buffer.h"
 #include "syscall/object_name_check.h"
 #include "syscall/prog_commands.h"
+#include "syscall/program_owner.h"
 
 namespace skep {
 namespace {
@@ -135,7 +136,8 @@ class Loader {
   Status check_program() {
     for (const Step step :
          {&Loader::add_listed_maps, &Loader::open_btf_of_program, &Loader::check_functions, &Loader::check_infos,
-          &Loader::resolve_loads, &Loader::check_flow, &Loader::check_sleepable, &Loader::prepare}) {
+          &Loader::resolve_loads, &Loader::check_flow, &Loader::check_sleepable, &Loader::prepare,
+          &Loader::check_tail_calls}) {
       if (Status status = (this->*step)(); !status) return status;
     }
     return {};
@@ -341,6 +343,15 @@ class Loader {
     if (program) return {};
     log_.print("%s\n", last_error_sentence());
     return fail(program.error() == Errno{EPERM} ? EINVAL : to_int(program.error()));
+  }
+
+  /// A program that has a program array fits into it: what it jumps to runs in its place.
+  Status check_tail_calls() {
+    for (const UsedMap& used : maps_) {
+      if (used.object->type == BPF_MAP_TYPE_PROG_ARRAY && !fits_owner(used.object->map->header(), image_))
+        return fail(EINVAL);
+    }
+    return {};
   }
 
   Answer publish() {

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 
+#include "syscall/last_user.h"
+
 namespace skep {
 namespace {
 
@@ -108,9 +110,13 @@ Status TestRun::read_context(void* context, uint32_t known) const {
 Status TestRun::repeat_on(Lease::Cpu cpu, RunContext context, uint32_t times) {
   const auto program = face_.ready(caller_.descriptors());
   if (!program) return std::unexpected(program.error());
+  for (const MapBinding& map : (*program)->code().maps) {
+    if (map.values != ValueMeaning::kBytes && ends_with_users(map.map->spec().type))
+      map_lost_its_users(caller_.process, map.id);
+  }
   static thread_local Runner runner;
   TraceFile trace(caller_.instance());
-  const RunEnvironment environment{.trace = &trace};
+  const RunEnvironment environment{.trace = &trace, .references = caller_.process.references.get()};
   const uint64_t began = now_ns();
   Status status{};
   uint32_t done = 0;
