@@ -43,7 +43,7 @@ struct alignas(64) Bucket {
 
   /// The slots whose tag, masked, is `tag`: a hint, since tags of empty slots mean nothing.
   [[nodiscard]] uint32_t match(uint8_t tag, uint8_t mask = 0xff) const {
-    const uint64_t low = tag_word(8), high = tag_word(16);
+    const uint64_t low = word_at(8), high = word_at(16);
 #if defined(__SSE2__)
     const __m128i all = _mm_set_epi64x(static_cast<int64_t>(high), static_cast<int64_t>(low));
     const __m128i masked = mask == 0xff ? all : _mm_and_si128(all, _mm_set1_epi8(static_cast<char>(mask)));
@@ -59,11 +59,55 @@ struct alignas(64) Bucket {
 #endif
   }
 
+  /// The slots with an element whose tag is the lowest of those above `tag` (-1: of all). An element that is inserted
+  /// meanwhile is not among them, or under its own tag.
+  [[nodiscard]] uint32_t lowest_above(int tag) const {
+    if (tag == 0xff) return 0;
+#if defined(__SSE2__)
+    const __m128i zero = _mm_setzero_si128();
+    // Elements are above 0 and links, which have the sign bit, below. Acquire pairs with the COMMIT stores of
+    // HashTable: the tags that are read afterwards are those of the elements.
+    const auto full = [&](uint32_t offset) {
+      return _mm_cmpgt_epi32(_mm_set_epi64x(static_cast<int64_t>(word_at<__ATOMIC_ACQUIRE>(offset + 8)),
+                                            static_cast<int64_t>(word_at<__ATOMIC_ACQUIRE>(offset))),
+                             zero);
+    };
+    const __m128i to_8 = _mm_packs_epi32(full(24), full(40));
+    const __m128i to_10 = _mm_packs_epi32(
+        _mm_cmpgt_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(word_at<__ATOMIC_ACQUIRE>(56))), zero), zero);
+    const __m128i from_1 = _mm_slli_si128(_mm_packs_epi16(to_8, to_10), 1);
+    const bool first = static_cast<int32_t>(slots[0].load(std::memory_order_acquire)) > 0;
+    const __m128i elements = _mm_or_si128(from_1, _mm_cvtsi32_si128(first ? 0xff : 0));
+
+    const __m128i all = _mm_set_epi64x(static_cast<int64_t>(word_at(16)), static_cast<int64_t>(word_at(8)));
+    const __m128i least = _mm_set1_epi8(static_cast<char>(tag + 1));
+    const __m128i above = _mm_and_si128(elements, _mm_cmpeq_epi8(_mm_max_epu8(all, least), all));
+    __m128i lowest = _mm_or_si128(all, _mm_xor_si128(above, _mm_cmpeq_epi8(zero, zero)));
+    lowest = _mm_min_epu8(lowest, _mm_srli_si128(lowest, 8));
+    lowest = _mm_min_epu8(lowest, _mm_srli_si128(lowest, 4));
+    lowest = _mm_min_epu8(lowest, _mm_srli_si128(lowest, 2));
+    lowest = _mm_min_epu8(lowest, _mm_srli_si128(lowest, 1));
+    const __m128i wanted = _mm_set1_epi8(static_cast<char>(_mm_cvtsi128_si32(lowest)));
+    return static_cast<uint32_t>(_mm_movemask_epi8(_mm_and_si128(_mm_cmpeq_epi8(all, wanted), above)));
+#else
+    uint32_t found = 0;
+    int lowest = 0xff;
+    for (uint32_t i = 0; i < kSlots; ++i) {
+      if (static_cast<int32_t>(slots[i].load(std::memory_order_acquire)) <= 0) continue;
+      const int its_tag = tags[i].load(std::memory_order_relaxed);
+      if (its_tag <= tag || its_tag > lowest) continue;
+      found = (its_tag < lowest ? 0 : found) | 1U << i;
+      lowest = its_tag;
+    }
+    return found;
+#endif
+  }
+
  private:
-  [[nodiscard]] uint64_t tag_word(uint32_t offset) const {
+  template <int kOrder = __ATOMIC_RELAXED>
+  [[nodiscard]] uint64_t word_at(uint32_t offset) const {
     using Word = uint64_t __attribute__((may_alias));
-    return __atomic_load_n(reinterpret_cast<const Word*>(reinterpret_cast<const char*>(this) + offset),
-                           __ATOMIC_RELAXED);
+    return __atomic_load_n(reinterpret_cast<const Word*>(reinterpret_cast<const char*>(this) + offset), kOrder);
   }
 };
 static_assert(sizeof(Bucket) == 64 && offsetof(Bucket, tags) == 8 && offsetof(Bucket, slots) == 20);

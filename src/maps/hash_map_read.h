@@ -229,22 +229,25 @@ template <uint32_t kKeySize, bool kPerCpu>
 uint32_t HashMap<kKeySize, kPerCpu>::successor(const Bucket& head, int tag, const std::byte* key) const {
   const HashElements& elements = table_.elements();
   uint32_t best = 0;
-  int best_tag = 0;
-  uint32_t steps = 0;
-  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket, steps)) {
-    for (uint32_t i = 0; i < Bucket::kSlots; ++i) {
-      const uint32_t element = bucket->slots[i].load(std::memory_order_acquire);
+  int best_tag = 0x100;
+  const auto consider = [&](const Bucket& bucket, uint32_t hits) {
+    for (; hits != 0; hits &= hits - 1) {
+      const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
+      const uint32_t element = bucket.slots[slot].load(std::memory_order_acquire);
       if (!table_.is_element(element)) continue;
-      const int its_tag = bucket->tags[i].load(std::memory_order_relaxed);
-      if (its_tag < tag || (best != 0 && its_tag > best_tag)) continue;
+      const int its_tag = bucket.tags[slot].load(std::memory_order_relaxed);
+      if (its_tag < tag || its_tag > best_tag) continue;
       const std::byte* its_key = elements.key(element);
       if (its_tag == tag && compare_stored_keys(its_key, key, key_size()) <= 0) continue;
-      if (best != 0 && its_tag == best_tag && compare_stored_keys(its_key, elements.key(best), key_size()) >= 0) {
-        continue;
-      }
+      if (its_tag == best_tag && compare_stored_keys(its_key, elements.key(best), key_size()) >= 0) continue;
       best = element;
       best_tag = its_tag;
     }
+  };
+  uint32_t steps = 0;
+  for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket, steps)) {
+    if (tag >= 0) consider(*bucket, bucket->match(static_cast<uint8_t>(tag)));
+    if (best_tag != tag) consider(*bucket, bucket->lowest_above(tag));
   }
   return best;
 }
