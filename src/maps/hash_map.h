@@ -52,6 +52,9 @@ class HashMap : public Map {
   Status update_from_program(const Lease& lease, const void* key, const void* value, uint64_t flags) override;
   Status erase(const Lease& lease, const void* key) override;
   Result<uint64_t> exchange(const Lease& lease, const void* key, uint64_t word, uint64_t flags) override;
+  BatchResult update_many(const Lease& lease, const void* keys, const void* values, uint32_t count,
+                          uint64_t flags) override;
+  BatchResult erase_many(const Lease& lease, const void* keys, uint32_t count) override;
   Status take(const Lease& lease, const void* key, void* value, uint64_t flags) override;
   BatchResult take_batch(const Lease& lease, const void* in_cursor, void* out_cursor, uint32_t capacity, uint64_t flags,
                          BatchSink& sink) override;
@@ -69,7 +72,8 @@ class HashMap : public Map {
 
   /// How many times a reader repeats before it takes the bucket, if it may.
   static constexpr uint32_t kReadAttempts = 256;
-  static constexpr uint32_t kPipeline = 16;  // keys in flight in lookup_many()
+  static constexpr uint32_t kCachedBuckets = 1024;  // a table that stays in the cache of a core, with its elements
+  static constexpr uint32_t kPipeline = 16;         // keys in flight in lookup_many(), in each stage of in_pipeline()
 
   struct Probe {
     uint32_t bucket;
@@ -92,16 +96,20 @@ class HashMap : public Map {
   [[gnu::always_inline]] uint32_t read_element(const Probe& at, const void* key, const Use& use) const;
   [[gnu::always_inline]] void copy_value(uint64_t word, uint32_t element, void* value) const;
   Status lookup_locked(const void* key, void* value) const;
+  [[gnu::always_inline]] void prefetch_element(const Probe& at) const;
+  template <class Act>
+  [[gnu::always_inline]] void in_pipeline(const void* keys, uint32_t count, const Act& act) const;
   [[nodiscard]] uint32_t successor(const Bucket& head, int tag, const std::byte* key) const;
   bool first_key_from(uint32_t bucket, void* next) const;
 
   // -- writing: hash_map_write.h --
   [[nodiscard, gnu::always_inline]] Place locate(const Hold& hold, uint8_t tag, const void* key) const;
   [[gnu::always_inline]] Status check_update_flags(uint64_t flags, bool from_program) const;
-  [[gnu::always_inline]] Status put(const Lease& lease, const void* key, const void* value, uint64_t flags,
-                                    uint32_t own_cpu);
+  [[gnu::always_inline]] Status put(const Lease& lease, const Probe& at, const void* key, const void* value,
+                                    uint64_t flags, uint32_t own_cpu);
   [[gnu::always_inline]] Status put_at(Hold& hold, const Place& place, uint8_t tag, const void* key, const void* value,
                                        uint64_t flags, uint32_t own_cpu);
+  [[gnu::always_inline]] Status erase_at(const Lease& lease, const Probe& at, const void* key);
   [[gnu::always_inline]] Status overwrite(Hold& hold, const Place& place, const void* key, const void* value,
                                           uint64_t flags, uint32_t own_cpu);
   Status overwrite_locked(Hold& hold, uint32_t element, const void* value);

@@ -200,17 +200,7 @@ uint32_t HashMap<kKeySize, kPerCpu>::lookup_many(const void* keys, void* values,
       probes[i] = probe(key + uint64_t{i} * key_size());
       __builtin_prefetch(&buckets_[probes[i].bucket]);
     }
-    for (uint32_t i = 0; i < group; ++i) {
-      const Bucket& head = buckets_[probes[i].bucket];
-      const uint32_t match = head.match(probes[i].tag);
-      if (match == 0) continue;
-      const uint32_t element = head.slots[std::countr_zero(match)].load(std::memory_order_relaxed);
-      if (!table_.is_element(element)) continue;
-      __builtin_prefetch(table_.elements().key(element));
-      if constexpr (kPerCpu) {
-        for (uint32_t cpu = 0; cpu < parts_; ++cpu) __builtin_prefetch(table_.elements().part(element, cpu));
-      }
-    }
+    for (uint32_t i = 0; i < group; ++i) prefetch_element(probes[i]);
     for (uint32_t i = 0; i < group; ++i) {
       const uint32_t element =
           read_element(probes[i], key, [&](uint64_t word, uint32_t hit) { copy_value(word, hit, value); });
@@ -221,6 +211,58 @@ uint32_t HashMap<kKeySize, kPerCpu>::lookup_many(const void* keys, void* values,
     }
   }
   return hits;
+}
+
+/// Asks for the memory where the key probably stands; the bucket should be here by now.
+template <uint32_t kKeySize, bool kPerCpu>
+inline void HashMap<kKeySize, kPerCpu>::prefetch_element(const Probe& at) const {
+  const Bucket& head = buckets_[at.bucket];
+  const uint32_t match = head.match(at.tag);
+  if (match == 0) return;
+  const uint32_t element = head.slots[std::countr_zero(match)].load(std::memory_order_relaxed);
+  if (!table_.is_element(element)) return;
+  __builtin_prefetch(table_.elements().key(element));
+  if constexpr (kPerCpu) {
+    for (uint32_t cpu = 0; cpu < parts_; ++cpu) __builtin_prefetch(table_.elements().part(element, cpu));
+  }
+}
+
+/// Calls `act(probe, key)` for one key after the other, until it says false. While it does so for one group of keys,
+/// the elements of the next one and the buckets of the one after that are on their way: for many keys.
+template <uint32_t kKeySize, bool kPerCpu>
+template <class Act>
+inline void HashMap<kKeySize, kPerCpu>::in_pipeline(const void* keys, uint32_t count, const Act& act) const {
+  const auto* const first = static_cast<const std::byte*>(keys);
+  if (buckets_count_ <= kCachedBuckets) {  // nothing to wait for
+    const std::byte* key = first;
+    for (uint32_t i = 0; i < count && act(probe(key), key); ++i) key += key_size();
+    return;
+  }
+  constexpr uint32_t kStages = 3;
+  Probe probes[kStages + 1][kPipeline];  // a power of two
+  const uint32_t groups = count / kPipeline + (count % kPipeline != 0);
+  const auto size_of = [count](uint32_t group) { return std::min(kPipeline, count - group * kPipeline); };
+  for (uint32_t step = 0; step < groups + kStages - 1; ++step) {
+    if (step < groups) {
+      Probe* const to = probes[step % (kStages + 1)];
+      const std::byte* key = first + uint64_t{step} * kPipeline * key_size();
+      for (uint32_t i = 0, size = size_of(step); i < size; ++i, key += key_size()) {
+        to[i] = probe(key);
+        __builtin_prefetch(&buckets_[to[i].bucket]);
+      }
+    }
+    if (step >= 1 && step - 1 < groups) {
+      const Probe* const at = probes[(step - 1) % (kStages + 1)];
+      for (uint32_t i = 0, size = size_of(step - 1); i < size; ++i) prefetch_element(at[i]);
+    }
+    if (step >= 2) {
+      const Probe* const at = probes[(step - 2) % (kStages + 1)];
+      const std::byte* key = first + uint64_t{step - 2} * kPipeline * key_size();
+      for (uint32_t i = 0, size = size_of(step - 2); i < size; ++i, key += key_size()) {
+        if (!act(at[i], key)) return;
+      }
+    }
+  }
 }
 
 /// The element of the chain that comes next after the tag and key given, in the order of tags and then of keys, which

@@ -124,9 +124,8 @@ inline Status HashMap<kKeySize, kPerCpu>::overwrite(Hold& hold, const Place& pla
 
 /// An update; `own_cpu`: whose part of the value is meant, or kEveryCpu.
 template <uint32_t kKeySize, bool kPerCpu>
-inline Status HashMap<kKeySize, kPerCpu>::put(const Lease& lease, const void* key, const void* value, uint64_t flags,
-                                              uint32_t own_cpu) {
-  const Probe at = probe(key);
+inline Status HashMap<kKeySize, kPerCpu>::put(const Lease& lease, const Probe& at, const void* key, const void* value,
+                                              uint64_t flags, uint32_t own_cpu) {
   Hold hold(table_, lease, at.bucket);
   if (hold.error() != 0) return fail(hold.error());
   return put_at(hold, locate(hold, at.tag, key), at.tag, key, value, flags, own_cpu);
@@ -164,19 +163,57 @@ template <uint32_t kKeySize, bool kPerCpu>
 Status HashMap<kKeySize, kPerCpu>::update(const Lease& lease, const void* key, const void* value, uint64_t flags) {
   if (auto status = check_update_flags(flags, false); !status) return status;
   const uint32_t own_cpu = kPerCpu && (flags & BPF_F_CPU) != 0 ? static_cast<uint32_t>(flags >> 32) : kEveryCpu;
-  return put(lease, key, value, flags, own_cpu);
+  return put(lease, probe(key), key, value, flags, own_cpu);
 }
 
 template <uint32_t kKeySize, bool kPerCpu>
 Status HashMap<kKeySize, kPerCpu>::update_from_program(const Lease& lease, const void* key, const void* value,
                                                        uint64_t flags) {
   if (auto status = check_update_flags(flags, true); !status) return status;
-  return put(lease, key, value, flags, kPerCpu ? lease.cpu() : kEveryCpu);
+  return put(lease, probe(key), key, value, flags, kPerCpu ? lease.cpu() : kEveryCpu);
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+BatchResult HashMap<kKeySize, kPerCpu>::update_many(const Lease& lease, const void* keys, const void* values,
+                                                    uint32_t count, uint64_t flags) {
+  if (auto status = check_update_flags(flags, false); !status) return {.error = to_int(status.error())};
+  const uint32_t own_cpu = kPerCpu && (flags & BPF_F_CPU) != 0 ? static_cast<uint32_t>(flags >> 32) : kEveryCpu;
+  const uint64_t value_stride = user_value_size();
+  const auto* value = static_cast<const std::byte*>(values);
+  BatchResult done;
+  in_pipeline(keys, count, [&](const Probe& at, const std::byte* key) {
+    if (const Status status = put(lease, at, key, value, flags, own_cpu); !status) {
+      done.error = to_int(status.error());
+      return false;
+    }
+    value += value_stride;
+    ++done.count;
+    return true;
+  });
+  return done;
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+BatchResult HashMap<kKeySize, kPerCpu>::erase_many(const Lease& lease, const void* keys, uint32_t count) {
+  BatchResult done;
+  in_pipeline(keys, count, [&](const Probe& at, const std::byte* key) {
+    if (const Status status = erase_at(lease, at, key); !status) {
+      done.error = to_int(status.error());
+      return false;
+    }
+    ++done.count;
+    return true;
+  });
+  return done;
 }
 
 template <uint32_t kKeySize, bool kPerCpu>
 Status HashMap<kKeySize, kPerCpu>::erase(const Lease& lease, const void* key) {
-  const Probe at = probe(key);
+  return erase_at(lease, probe(key), key);
+}
+
+template <uint32_t kKeySize, bool kPerCpu>
+inline Status HashMap<kKeySize, kPerCpu>::erase_at(const Lease& lease, const Probe& at, const void* key) {
   Hold hold(table_, lease, at.bucket);
   if (hold.error() != 0) return fail(hold.error());
   const Place place = locate(hold, at.tag, key);

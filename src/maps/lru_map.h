@@ -64,6 +64,20 @@ class LruMap final : public HashMap<kKeySize, kPerCpu> {
       return status;
     return again(lease, [&] { return Base::update_from_program(lease, key, value, flags); });
   }
+  BatchResult update_many(const Lease& lease, const void* keys, const void* values, uint32_t count,
+                          uint64_t flags) override {
+    const uint64_t key_size = this->key_size(), value_size = this->user_value_size();
+    for (uint32_t begin = 0;;) {
+      const auto* key = static_cast<const std::byte*>(keys) + begin * key_size;
+      const auto* value = static_cast<const std::byte*>(values) + begin * value_size;
+      const BatchResult part = Base::update_many(lease, key, value, count - begin, flags);
+      begin += part.count;
+      if (part.error != E2BIG) return {.count = begin, .error = part.error};
+      const Status status = update(lease, key + part.count * key_size, value + part.count * value_size, flags);
+      if (!status) return {.count = begin, .error = to_int(status.error())};
+      ++begin;
+    }
+  }
 
  private:
   using Base = HashMap<kKeySize, kPerCpu>;

@@ -24,6 +24,23 @@ Status Map::update_from_program(const Lease& lease, const void* key, const void*
 }
 Status Map::erase(const Lease&, const void*) { return fail(kEnotsupp); }
 Result<uint64_t> Map::exchange(const Lease&, const void*, uint64_t, uint64_t) { return fail(kEnotsupp); }
+BatchResult Map::update_many(const Lease& lease, const void* keys, const void* values, uint32_t count, uint64_t flags) {
+  const uint64_t key_size = spec().key_size, value_size = user_value_size();
+  for (uint32_t i = 0; i < count; ++i) {
+    const Status status = update(lease, static_cast<const std::byte*>(keys) + i * key_size,
+                                 static_cast<const std::byte*>(values) + i * value_size, flags);
+    if (!status) return {.count = i, .error = to_int(status.error())};
+  }
+  return {.count = count};
+}
+BatchResult Map::erase_many(const Lease& lease, const void* keys, uint32_t count) {
+  const uint64_t key_size = spec().key_size;
+  for (uint32_t i = 0; i < count; ++i) {
+    const Status status = erase(lease, static_cast<const std::byte*>(keys) + i * key_size);
+    if (!status) return {.count = i, .error = to_int(status.error())};
+  }
+  return {.count = count};
+}
 Status Map::take(const Lease&, const void*, void*, uint64_t) { return fail(kEnotsupp); }
 BatchResult Map::take_batch(const Lease&, const void*, void*, uint32_t, uint64_t, BatchSink&) {
   return {.error = kEnotsupp};

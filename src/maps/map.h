@@ -153,6 +153,12 @@ class Map {
   /// that ever was in the map leaves it exactly once, by exchange(), take() or take_batch(). Arrays take the word 0
   /// too: it empties the entry. lookup(), take() and batches of these kinds move words of 8 bytes.
   virtual Result<uint64_t> exchange(const Lease& lease, const void* key, uint64_t word, uint64_t flags);
+  /// BPF_MAP_UPDATE_BATCH and BPF_MAP_DELETE_BATCH: update() or erase() for one element after the other until one
+  /// fails; how many were done, and the error of the next one. Keys and values as a BatchSink has them. Kinds with
+  /// cache misses to hide overlap them.
+  virtual BatchResult update_many(const Lease& lease, const void* keys, const void* values, uint32_t count,
+                                  uint64_t flags);
+  virtual BatchResult erase_many(const Lease& lease, const void* keys, uint32_t count);
   /// BPF_MAP_LOOKUP_AND_DELETE_ELEM.
   virtual Status take(const Lease& lease, const void* key, void* value, uint64_t flags);
   /// BPF_MAP_LOOKUP_AND_DELETE_BATCH, as lookup_batch.

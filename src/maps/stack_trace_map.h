@@ -45,6 +45,13 @@ class StackTraceMap final : public HashMap<4, false> {
   Status update(const Lease& lease, const void* key, const void* value, uint64_t flags) override;
   Status update_from_program(const Lease& lease, const void* key, const void* value, uint64_t flags) override;
   Status erase(const Lease& lease, const void* key) override;
+  BatchResult update_many(const Lease& lease, const void* keys, const void* values, uint32_t count,
+                          uint64_t flags) override {
+    return Map::update_many(lease, keys, values, count, flags);
+  }
+  BatchResult erase_many(const Lease& lease, const void* keys, uint32_t count) override {
+    return Map::erase_many(lease, keys, count);
+  }
   [[nodiscard]] BatchSupport batch_support() const override { return {}; }
   [[nodiscard]] CheckReport check() const override;
 

@@ -96,11 +96,24 @@ Answer walk_out(Caller& caller, const OpenObject& object, const Walk& walk) {
   return 0;
 }
 
-/// UPDATE_BATCH and DELETE_BATCH: calls `element(lease, key, value)` for one element after the other until one fails.
-/// Elements are copied in by runs, and a run is done under one lease; elements that are not bytes have none, and
-/// `element` no use for it.
+/// Calls `element(key, value)` for one element after the other until one fails.
 template <class Element>
-Answer walk_in(Caller& caller, const OpenObject& object, uint64_t value_size, const Element& element) {
+BatchResult one_by_one(const OpenObject& object, const void* keys, const void* values, uint32_t count,
+                       const Element& element) {
+  const uint64_t key_size = object.key_size, value_size = client_value_size(object);
+  for (uint32_t i = 0; i < count; ++i) {
+    const Status status = element(static_cast<const std::byte*>(keys) + i * key_size,
+                                  static_cast<const std::byte*>(values) + i * value_size);
+    if (!status) return {.count = i, .error = to_int(status.error())};
+  }
+  return {.count = count};
+}
+
+/// UPDATE_BATCH and DELETE_BATCH: elements are copied in by runs, each of which `run_of(lease, keys, values, count)`
+/// does under one lease, one element after the other until one fails; elements that are not bytes have no lease, and
+/// `run_of` no use for it.
+template <class RunOf>
+Answer walk_in(Caller& caller, const OpenObject& object, uint64_t value_size, const RunOf& run_of) {
   constexpr uint64_t kRunBytes = 16384;
   constexpr uint64_t kRunElements = 128;
   const auto& batch = caller.attr.batch;
@@ -135,14 +148,9 @@ Answer walk_in(Caller& caller, const OpenObject& object, uint64_t value_size, co
       error = EPERM;
       break;
     }
-    for (uint64_t i = 0; i < run; ++i) {
-      const Status status = element(lease, buffer.data() + i * key_size, values + i * value_size);
-      if (!status) {
-        error = to_int(status.error());
-        break;
-      }
-      ++done;
-    }
+    const BatchResult part = run_of(lease, buffer.data(), values, static_cast<uint32_t>(run));
+    done += part.count;
+    error = part.error;
   }
   if (!caller.write_back(kCountOffset, done)) return fail(EFAULT);
   if (error != 0) return fail(error);
@@ -190,20 +198,25 @@ Answer map_update_batch(Caller& caller) {
   const Result<Object> object = open_for_batch(caller, false, true, &Map::BatchSupport::update);
   if (!object) return std::unexpected(object.error());
   return walk_in(caller, **object, client_value_size(**object),
-                 [&](const std::optional<Lease>& lease, const void* key, const void* value) {
+                 [&](const std::optional<Lease>& lease, const void* keys, const void* values, uint32_t count) {
                    const uint64_t flags = caller.attr.batch.elem_flags;
-                   return lease ? (*object)->map->update(*lease, key, value, flags)
-                                : reference_update(caller.process, **object, key, value, flags);
+                   if (lease) return (*object)->map->update_many(*lease, keys, values, count, flags);
+                   return one_by_one(**object, keys, values, count, [&](const void* key, const void* value) {
+                     return reference_update(caller.process, **object, key, value, flags);
+                   });
                  });
 }
 
 Answer map_delete_batch(Caller& caller) {
   const Result<Object> object = open_for_batch(caller, false, true, &Map::BatchSupport::erase);
   if (!object) return std::unexpected(object.error());
-  return walk_in(caller, **object, 0, [&](const std::optional<Lease>& lease, const void* key, const void*) {
-    if (lease) return (*object)->map->erase(*lease, key);
-    return ReferenceStore(caller.process, *(*object)->map, *(*object)->references).erase(key);
-  });
+  return walk_in(caller, **object, 0,
+                 [&](const std::optional<Lease>& lease, const void* keys, const void* values, uint32_t count) {
+                   if (lease) return (*object)->map->erase_many(*lease, keys, count);
+                   return one_by_one(**object, keys, values, count, [&](const void* key, const void*) {
+                     return ReferenceStore(caller.process, *(*object)->map, *(*object)->references).erase(key);
+                   });
+                 });
 }
 
 }  // namespace skep
