@@ -31,7 +31,7 @@ bool lock_out_everybody(const FileDescriptor& machine) {
 bool remove_instance(const std::string& directory) {
   std::error_code error;
   for (const char* part :
-       {"bpf-map", "bpf-prog", "btf", "bpf-link", "holds", "pins", "trace", "bpf-stats", "machine"}) {
+       {"bpf-map", "bpf-prog", "btf", "bpf-link", "holds", "pins", "bells", "trace", "bpf-stats", "machine"}) {
     std::filesystem::remove_all(directory + "/" + part, error);
   }
   return std::filesystem::remove(directory, error);

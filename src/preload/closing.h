@@ -3,6 +3,7 @@
 
 #include <cerrno>
 
+#include "preload/ring_watches.h"
 #include "preload/runtime.h"
 #include "syscall/process.h"
 
@@ -12,7 +13,9 @@ namespace skep::preload {
 class Closing {
  public:
   Closing(unsigned first, unsigned last) : first_(first), last_(last), told_(serving()) {
-    if (told_) fd_closing(first_, last_);
+    if (!told_) return;
+    fd_closing(first_, last_);
+    forget_rings(first_, last_);
   }
   explicit Closing(int fd) : Closing(static_cast<unsigned>(fd), static_cast<unsigned>(fd)) {}
   Closing(const Closing&) = delete;

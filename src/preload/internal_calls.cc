@@ -38,6 +38,7 @@ SKEP_OWN int __wrap_openat(int directory, const char* path, int flags, mode_t mo
   return real::openat(directory, path, flags, mode);
 }
 SKEP_OWN DIR* __wrap_opendir(const char* path) { return real::opendir(path); }
+SKEP_OWN int __wrap_poll(struct pollfd* fds, nfds_t count, int timeout) { return real::poll(fds, count, timeout); }
 SKEP_OWN ssize_t __wrap_readlink(const char* path, char* buffer, size_t size) {
   return real::readlink(path, buffer, size);
 }

@@ -38,6 +38,9 @@ int refusal(const skep::OpenObject& object, size_t length, int protection, int f
   if (header.spec.type == BPF_MAP_TYPE_ARRAY && (header.spec.flags & BPF_F_MMAPABLE) == 0) return EINVAL;
   const uint64_t begin = static_cast<uint64_t>(offset);
   const uint64_t pages = skep::round_up(length, skep::kPageSize);
+  // Of a ring buffer a client writes what is its own: the consumer's page alone, or everything but that.
+  if (write && header.spec.type == BPF_MAP_TYPE_RINGBUF && (begin != 0 || pages != skep::kPageSize)) return EPERM;
+  if (write && header.spec.type == BPF_MAP_TYPE_USER_RINGBUF && begin == 0) return EPERM;
   return begin > header.file.user_size || pages > header.file.user_size - begin ? EINVAL : 0;
 }
 

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/ring_watches.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <skep/abi.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "machine/reader_section.h"
+#include "maps/ringbuf_map.h"
+#include "maps/user_ringbuf_map.h"
+#include "preload/real.h"
+#include "preload/runtime.h"
+#include "syscall/process.h"
+
+namespace skep::preload {
+
+constinit std::atomic<uint32_t> watched_rings{0};
+
+namespace {
+
+struct Watch {
+  int fd;
+  int bell;
+  std::shared_ptr<Map> map;
+};
+
+struct Watches {
+  std::mutex mutex;  // held across fork(2), so that the child inherits a whole list
+  std::vector<Watch> list;
+};
+
+Watches& watches() {
+  static Watches* const all = [] {
+    ::pthread_atfork([] { watches().mutex.lock(); }, [] { watches().mutex.unlock(); },
+                     [] { watches().mutex.unlock(); });
+    return new Watches;
+  }();
+  return *all;
+}
+
+bool is_ring_type(uint32_t type) { return type == BPF_MAP_TYPE_RINGBUF || type == BPF_MAP_TYPE_USER_RINGBUF; }
+
+/// Whether the descriptor is a ring that skep has met already: libraries ask for its attributes first.
+bool is_known_ring(int fd) {
+  if (fd < 0 || !serving()) return false;
+  const ReaderSection section(start()->machine);
+  const OpenObject* const object = start()->descriptors.believed(fd);
+  return object != nullptr && object->kind == ObjectKind::kMap && is_ring_type(object->type);
+}
+
+uint32_t events_never(uint32_t type) {
+  return type == BPF_MAP_TYPE_RINGBUF ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM | POLLPRI;
+}
+
+RingWatch describe(const Watch& watch) {
+  return {.bell = watch.bell, .never = events_never(watch.map->spec().type), .error = 0};
+}
+
+/// Moves a descriptor to a number that programs do not count on.
+int move_high(int fd) {
+  for (const int lowest : {800, 400, 100}) {
+    const int high = ::fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+    if (high < 0) continue;
+    real::close(fd);
+    return high;
+  }
+  return fd;
+}
+
+template <class Ring>
+void tell(Ring& ring, int bell, bool (Ring::*ready)() const) {
+  bool is_ready = (ring.*ready)();
+  if (!is_ready && ring.segments().control.writable()) {
+    ring.bell().announce();
+    is_ready = (ring.*ready)();
+  }
+  ring.bell().set(bell, is_ready);
+  // Who rang between the look and the silence is heard now.
+  if (!is_ready && (ring.*ready)()) ring.bell().set(bell, true);
+}
+
+void tell(const Watch& watch) {
+  if (watch.map->spec().type == BPF_MAP_TYPE_USER_RINGBUF) {
+    return tell(static_cast<UserRingbufMap&>(*watch.map), watch.bell, &UserRingbufMap::writable);
+  }
+  auto& ring = static_cast<RingbufMap&>(*watch.map);
+  if (ring.segments().user.writable()) ring.help_consumer();
+  tell(ring, watch.bell, &RingbufMap::readable);
+}
+
+RingWatch begin_watch(int fd, Watches& all) {
+  const auto object = start()->descriptors.share(fd);
+  if (!object || (*object)->kind != ObjectKind::kMap || !is_ring_type((*object)->type)) return {};
+  const std::shared_ptr<Map>& map = (*object)->map;
+  const RingbufBell& bell = map->spec().type == BPF_MAP_TYPE_RINGBUF ? static_cast<RingbufMap&>(*map).bell()
+                                                                     : static_cast<UserRingbufMap&>(*map).bell();
+  const int opened = bell.open();
+  if (opened < 0) return {.bell = -1, .never = 0, .error = errno == 0 ? ENOMEM : errno};
+  all.list.push_back({.fd = fd, .bell = move_high(opened), .map = map});
+  watched_rings.store(static_cast<uint32_t>(all.list.size()));
+  return describe(all.list.back());
+}
+
+}  // namespace
+
+RingWatch watch_ring(int fd, bool make) {
+  if (!is_known_ring(fd)) return {};
+  Watches& all = watches();
+  const std::scoped_lock lock(all.mutex);
+  const auto found = std::ranges::find(all.list, fd, &Watch::fd);
+  if (found != all.list.end()) return describe(*found);
+  return make ? begin_watch(fd, all) : RingWatch{};
+}
+
+void ring_bells() {
+  const int saved_errno = errno;
+  Watches& all = watches();
+  const std::scoped_lock lock(all.mutex);
+  for (const Watch& watch : all.list) tell(watch);
+  errno = saved_errno;
+}
+
+void forget_rings(unsigned first, unsigned last) {
+  if (watched_rings.load(std::memory_order_relaxed) == 0) return;
+  const auto concerned = [=](const Watch& watch) {
+    const auto fd = static_cast<unsigned>(watch.fd);
+    const auto bell = static_cast<unsigned>(watch.bell);
+    return (fd >= first && fd <= last) || (bell >= first && bell <= last);
+  };
+  Watches& all = watches();
+  const std::scoped_lock lock(all.mutex);
+  for (const Watch& watch : all.list) {
+    if (concerned(watch)) real::close(watch.bell);
+  }
+  std::erase_if(all.list, concerned);
+  watched_rings.store(static_cast<uint32_t>(all.list.size()));
+}
+
+}  // namespace skep::preload
