@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <skep/bpf.h>
 
+#include <cerrno>
 #include <cstring>
 
 #include "syscall/commands.h"
@@ -137,7 +138,10 @@ int bpf(Process& process, int cmd, bpf_attr* user_attr, unsigned int size) {
       return element_command(process, kCommands[cmd], address, kElementAttrEnd);
     return longer_element_command(process, kCommands[cmd], address, size);
   }
-  return any_command(process, cmd, address, size);
+  const int saved_errno = errno;  // a system call that succeeds leaves it alone
+  const int answer = any_command(process, cmd, address, size);
+  errno = saved_errno;
+  return answer;
 }
 
 namespace {

@@ -45,7 +45,7 @@ bool recover_move(ucontext_t& context) {
 }
 
 void on_fault(int signal, siginfo_t* info, void* context) {
-  if (!recover_user_fault(signal, context)) pass_on(signal, info, context);
+  if (!recover_user_fault(signal, *info, context)) pass_on(signal, info, context);
 }
 
 #else
@@ -75,8 +75,8 @@ void install_user_fault_handlers() {
   (void)installed;
 }
 
-bool recover_user_fault(int signal, void* ucontext) {
-  if (signal != SIGSEGV && signal != SIGBUS) return false;
+bool recover_user_fault(int signal, const siginfo_t& info, void* ucontext) {
+  if ((signal != SIGSEGV && signal != SIGBUS) || info.si_code <= 0) return false;
   auto* context = static_cast<ucontext_t*>(ucontext);
   greg_t& instruction = context->uc_mcontext.gregs[REG_RIP];
   if (instruction < reinterpret_cast<greg_t>(skep_user_copy_begin) ||
@@ -95,7 +95,7 @@ int64_t read_user_string(char* to, uint64_t user, size_t capacity) {
 #else  // other machines: let the kernel do the copying, at the price of a system call
 
 void install_user_fault_handlers() {}
-bool recover_user_fault(int, void*) { return false; }
+bool recover_user_fault(int, const siginfo_t&, void*) { return false; }
 
 bool read_user(void* to, uint64_t user, size_t size) {
   return size == 0 || (plausible_user_range(user, size) && copy_by_kernel(to, user, size, &process_vm_readv) == 0);

@@ -38,8 +38,9 @@ enum class UserZeros { kYes, kNo, kFault };
 
 /// Installs the handlers; idempotent. Making a Process does it.
 void install_user_fault_handlers();
-/// For signal handlers: true if the fault was one of a copy above, which then returns false; the handler returns.
-bool recover_user_fault(int signal, void* ucontext);
+/// For signal handlers: true if the fault was one of a copy above, which then returns false; the handler returns. A
+/// signal that somebody sent is none, wherever it arrives.
+bool recover_user_fault(int signal, const siginfo_t& info, void* ucontext);
 
 /// Whether [user, user + size) lies in the half of the address space that is the client's, and not in its first page.
 [[nodiscard]] inline bool plausible_user_range(uint64_t user, size_t size) {

@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <csetjmp>
 #include <cstring>
 #include <string>
@@ -158,6 +160,8 @@ TEST_F(UserMemoryTest, ThreadsFaultAtTheSameTime) {
     threads.emplace_back([&] {
       char bytes[64];
       for (int i = 0; i < 500; ++i) {
+        ASSERT_FALSE(read_user_inline(bytes, address_of(pages.end() - 8), 16));
+        ASSERT_TRUE(read_user_inline(bytes, address_of(pages.end() - 16), 16));
         ASSERT_FALSE(read_user(bytes, address_of(pages.end() - 32), 64));
         ASSERT_TRUE(read_user(bytes, address_of(pages.end() - 64), 64));
       }
@@ -172,6 +176,59 @@ TEST_F(UserMemoryTest, FaultsCanRepeat) {
   for (int i = 0; i < 10; ++i) EXPECT_FALSE(read_user(&byte, 4096, 1));
   ::pthread_sigmask(SIG_SETMASK, nullptr, &after);
   EXPECT_EQ(::sigismember(&before, SIGSEGV), ::sigismember(&after, SIGSEGV));
+}
+
+TEST_F(UserMemoryTest, FaultsInASignalHandlerOnItsOwnStack) {
+  static std::atomic<int> wrong;
+  wrong = 0;
+  std::thread([] {
+    std::vector<char> memory(1 << 16);
+    stack_t own{}, none{};
+    own.ss_sp = memory.data();
+    own.ss_size = memory.size();
+    none.ss_flags = SS_DISABLE;
+    ::sigaltstack(&own, nullptr);
+    struct sigaction action {}, before{};
+    action.sa_flags = SA_ONSTACK;
+    action.sa_handler = [](int) {
+      const GuardedPages pages;
+      char bytes[600];
+      for (size_t size = 1; size <= sizeof bytes; ++size) {
+        wrong += read_user_inline(bytes, address_of(pages.end()) - size / 2, size);
+        wrong += !read_user_inline(bytes, address_of(pages.end()) - size, size);
+      }
+    };
+    ::sigaction(SIGUSR1, &action, &before);
+    const int saved_errno = errno;
+    ::raise(SIGUSR1);
+    EXPECT_EQ(errno, saved_errno);
+    ::sigaction(SIGUSR1, &before, nullptr);
+    ::sigaltstack(&none, nullptr);
+  }).join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST(UserMemoryDeathTest, ASignalThatWasSentIsNoFault) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        static std::atomic<int> seen;
+        ::signal(SIGSEGV, [](int) { ++seen; });
+        install_user_fault_handlers();
+        constexpr int kSignals = 300;
+        std::atomic<bool> whole{true};
+        std::jthread copier([&] {
+          std::vector<char> from(1 << 16), to(1 << 16);
+          while (seen < kSignals) whole = whole && read_user(to.data(), address_of(from.data()), from.size());
+        });
+        for (int sent = 0; sent < kSignals; ++sent) {
+          ::pthread_kill(copier.native_handle(), SIGSEGV);
+          while (seen <= sent) std::this_thread::yield();
+        }
+        copier.join();
+        ::_exit(whole ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "");
 }
 
 TEST(UserMemoryDeathTest, AFaultOfTheProgramItselfStillKillsIt) {
@@ -210,8 +267,8 @@ TEST(UserMemoryDeathTest, HandlersInstalledLaterAskFirst) {
         install_user_fault_handlers();
         struct sigaction action {};
         action.sa_flags = SA_SIGINFO | SA_NODEFER;
-        action.sa_sigaction = [](int signal, siginfo_t*, void* context) {
-          if (!recover_user_fault(signal, context)) ::_exit(43);
+        action.sa_sigaction = [](int signal, siginfo_t* info, void* context) {
+          if (!recover_user_fault(signal, *info, context)) ::_exit(43);
         };
         ::sigaction(SIGSEGV, &action, nullptr);
         char byte;
