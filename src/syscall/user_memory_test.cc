@@ -212,6 +212,7 @@ TEST(UserMemoryDeathTest, ASignalThatWasSentIsNoFault) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(
       {
+        ::alarm(60);  // the signals would be waited for
         static std::atomic<int> seen;
         ::signal(SIGSEGV, [](int) { ++seen; });
         install_user_fault_handlers();
