@@ -15,7 +15,7 @@ constexpr uint64_t kMaxChunks = 4096;
 /// Units beyond those that can be in the trie: they wait for readers while their successors are in use. A program
 /// that deletes and inserts all the time may do so this often in one run.
 uint64_t spare_units(uint64_t stride) {
-  constexpr uint64_t kMost = 256 * 1024, kBytes = uint64_t{1} << 30, kLeast = 64;
+  constexpr uint64_t kMost = 256 * 1024, kBytes = uint64_t{64} << 20, kLeast = 64;
   return std::clamp(kBytes / stride, kLeast, kMost);
 }
 

@@ -41,7 +41,7 @@ Result<MapLayout> layout_of(MapSpec& spec, const MachineShape&) {
 /// Zeros are a valid empty trie: no root, chunks without memory, an idle journal.
 Status initialise(const MapSegments&, Machine&) { return {}; }
 
-Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
+Result<std::unique_ptr<Map>> open_trie(MapSegments segments, Machine& machine) {
   const LpmLayout layout = LpmLayout::of(segments.header().spec);
   if (layout.data_size <= 8) return std::make_unique<LpmMap<1>>(std::move(segments), machine, layout);
   if (layout.data_size <= 16) return std::make_unique<LpmMap<2>>(std::move(segments), machine, layout);
@@ -55,7 +55,7 @@ const MapKind kLpmTrieKind = {.type = BPF_MAP_TYPE_LPM_TRIE,
                               .check = check_spec,
                               .layout = layout_of,
                               .initialise = initialise,
-                              .open = open};
+                              .open = open_trie};
 
 template <uint32_t kWords>
 inline uint32_t LpmMap<kWords>::search(const void* key) const {

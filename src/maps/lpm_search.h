@@ -21,13 +21,21 @@ template <uint32_t kWords>
   for (uint32_t level = deepest / LpmNode::kStride + 1; level-- > 0; within = LpmNode::kStride - 1) {
     const uint32_t path = step.index >> (node.bits - LpmNode::kStride * level - LpmNode::kStride);  // to its children
     const Slot* const block = node.words + 8 * (LpmNode::block_base(level) + (path >> LpmNode::kStride));
+    // Acquire pairs with the COMMIT of swap(): the element is whole for whoever sees it.
+    const uint32_t found[LpmNode::kStride] = {block[1].load(std::memory_order_acquire),
+                                              block[2 + ((path & 7) >> 2)].load(std::memory_order_acquire),
+                                              block[4 + ((path & 7) >> 1)].load(std::memory_order_acquire)};
+    if (proven) [[likely]] {
+      // Chosen without a branch, as nobody can foresee it.
+      uint32_t element = found[0];
+      if (within >= 1 && found[1] != 0) element = found[1];
+      if (within >= 2 && found[2] != 0) element = found[2];
+      if (element != 0 && is_element(element)) return element;
+      continue;
+    }
     for (uint32_t d = within + 1; d-- > 0;) {
-      // Acquire pairs with the COMMIT of swap(): the element is whole for whoever sees it.
-      const uint32_t element =
-          block[(1U << d) + ((path & 7) >> (LpmNode::kStride - d))].load(std::memory_order_acquire);
-      if (element == 0 || !is_element(element)) continue;
-      if (proven) return element;
-      if (node.position + level * LpmNode::kStride + d > common) continue;
+      const uint32_t element = found[d];
+      if (element == 0 || !is_element(element) || node.position + level * LpmNode::kStride + d > common) continue;
       const uint32_t length = this->length(element);
       const uint32_t same = key.common(data(element), std::min(length, common));
       if (same == length) return element;

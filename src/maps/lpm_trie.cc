@@ -73,11 +73,12 @@ void LpmTrie::finish(bool repairing) {
   const bool swallows = load(journal.swallows) != 0;
   const Node old = swallows ? node(load(journal.before)) : Node{};
   const uint32_t all = 2 + (swallows ? LpmNode::slots(old.node_class()) : 0);
-  for (uint32_t i = load(journal.retired); i < all; ++i, repairing = false) {
+  for (uint32_t i = load(journal.retired); i < all; ++i) {
     uint32_t ref = i < 2 ? load(journal.retire[i]) : load(old.child(i - 2));
     if (i >= 2 && !is_adjacent(old, ref)) ref = 0;
     if (ref == 0) continue;
     pools_.retire(ref, repairing);
+    repairing = false;  // only the first can be on the list already
     commit(journal.retired, i + 1);
   }
   pools_.forget_taken();
