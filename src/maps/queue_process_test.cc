@@ -180,7 +180,7 @@ TEST_P(QueueProcessTest, DeathOfAReaderThatClaimed) {
     if (WIFEXITED(status)) break;
     (left.empty() ? taken : kept)++;
   }
-  EXPECT_GE(kept, 2) << "it died while it held the cell";
+  EXPECT_GE(kept, 1) << "it died while it held the cell";
   EXPECT_GE(taken, 1) << "it died after its commit";
 }
 
