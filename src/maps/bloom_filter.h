@@ -41,23 +41,21 @@ class BloomFilter {
 
   void push(uint64_t hash) {
     Block& block = block_of(hash);
-    for (uint32_t i = 0; i < bits_; ++i) {
-      const uint32_t bit = bit_of(hash, i);
+    each_bit(hash, [&](uint32_t bit) {
       const uint64_t mask = uint64_t{1} << bit % 64;
       std::atomic<uint64_t>& word = block.words[bit / 64];
       // A value that is there already dirties no line. Acquire and release pair with each other and with the test.
       if ((word.load(std::memory_order_acquire) & mask) == 0) word.fetch_or(mask, std::memory_order_acq_rel);
-    }
+    });
   }
 
+  /// Looks at every bit, whatever the first ones are: in a filter that is half full no branch could be predicted.
   [[nodiscard]] bool may_contain(uint64_t hash) const {
     const Block& block = block_of(hash);
-    for (uint32_t i = 0; i < bits_; ++i) {
-      const uint32_t bit = bit_of(hash, i);
-      // Acquire pairs with push(): what its caller did before is visible to who finds the value.
-      if ((block.words[bit / 64].load(std::memory_order_acquire) >> bit % 64 & 1) == 0) return false;
-    }
-    return true;
+    uint64_t all = 1;
+    // Acquire pairs with push(): what its caller did before is visible to who finds the value.
+    each_bit(hash, [&](uint32_t bit) { all &= block.words[bit / 64].load(std::memory_order_acquire) >> bit % 64; });
+    return (all & 1) != 0;
   }
 
   /// Bits that are set.
@@ -65,12 +63,25 @@ class BloomFilter {
 
  private:
   static constexpr uint32_t kBitsPerMix = 7;  // nine bits each of 64
+  static constexpr uint32_t kCommonBits = 5;  // what map_extra 0 means
   static constexpr uint64_t kMix[] = {0x9e3779b97f4a7c15, 0xd6e8feb86659fd93, 0xa0761d6478bd642f};
   static_assert(std::size(kMix) * kBitsPerMix >= kMostBits);
 
   [[nodiscard]] Block& block_of(uint64_t hash) const { return blocks_[(hash >> 32) * count_ >> 32]; }
-  static uint32_t bit_of(uint64_t hash, uint32_t i) {
-    return static_cast<uint32_t>(hash * kMix[i / kBitsPerMix] >> (55 - 9 * (i % kBitsPerMix))) % kBlockBits;
+  template <class Visit>
+  void each_bit(uint64_t hash, const Visit& visit) const {
+    if (bits_ == kCommonBits) [[likely]]
+      return each_of(hash * kMix[0], kCommonBits, visit);
+    uint32_t left = bits_;
+    for (const uint64_t factor : kMix) {
+      const uint32_t now = left < kBitsPerMix ? left : kBitsPerMix;
+      each_of(hash * factor, now, visit);
+      left -= now;
+    }
+  }
+  template <class Visit>
+  static void each_of(uint64_t mixed, uint32_t count, const Visit& visit) {
+    for (uint32_t i = 0; i < count; ++i, mixed <<= 9) visit(static_cast<uint32_t>(mixed >> 55));
   }
 
   Block* const blocks_;

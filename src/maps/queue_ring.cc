@@ -147,8 +147,34 @@ void QueueRing::fill(Cell& cell, uint64_t at, const void* value) const {
   SKEP_CRASH_POINT();
 }
 
+void QueueRing::take_out(Cell& cell, void* value) const {
+  if (value_size_ == 8) {
+    copy_from_shared(value, cell.value(), 8);
+  } else {
+    copy_from_shared(value, cell.value(), value_size_);
+  }
+  SKEP_CRASH_POINT();
+}
+
 Status QueueRing::push(const Lease& lease, const void* value, bool overwrite) {
-  const ProcessTag self = lease.process();
+  // The undisturbed case: the hint is right and the cell free.
+  const uint64_t at = begin(hints_->tail);
+  Cell& cell = cell_at(at);
+  uint64_t word = empty_word(at);
+  if (cell.word.load(std::memory_order_relaxed) == word) [[likely]] {
+    const Claim claim(cell);
+    // Acquire pairs with the release of the pop or the repair that left the word.
+    if (cell.word.compare_exchange_strong(word, claim_word(at, kPushing, lease.process()), std::memory_order_acq_rel,
+                                          std::memory_order_relaxed)) [[likely]] {
+      SKEP_CRASH_POINT();
+      fill(cell, at, value);
+      return {};
+    }
+  }
+  return push_slowly(lease.process(), value, overwrite);
+}
+
+Status QueueRing::push_slowly(ProcessTag self, const void* value, bool overwrite) {
   ClaimWait wait(*this);
   for (uint64_t at = begin(hints_->tail);;) {
     Cell& cell = cell_at(at);
@@ -186,21 +212,34 @@ int QueueRing::pass_to_push(uint64_t& at, uint64_t word, bool overwrite, ClaimWa
 }
 
 Status QueueRing::pop(const Lease& lease, void* value) {
+  // The undisturbed case: the hint is right and the cell full.
+  const uint64_t at = begin(hints_->head);
+  Cell& cell = cell_at(at);
+  uint64_t word = cell.word.load(std::memory_order_acquire);  // pairs with the commit in fill()
+  if (word == full_word(at)) [[likely]] {
+    take_out(cell, value);
+    // COMMIT, as in pop_slowly().
+    if (cell.word.compare_exchange_strong(word, empty_word(later(at, 1)), std::memory_order_acq_rel,
+                                          std::memory_order_relaxed)) [[likely]] {
+      SKEP_CRASH_POINT();
+      hints_->head.position.store(next(at), std::memory_order_release);  // pairs with begin()
+      return {};
+    }
+  }
+  return pop_slowly(lease.process(), value);
+}
+
+Status QueueRing::pop_slowly(ProcessTag self, void* value) {
   ClaimWait wait(*this);
   for (uint64_t at = begin(hints_->head);;) {
     Cell& cell = cell_at(at);
     uint64_t word = cell.word.load(std::memory_order_acquire);
     if (word == full_word(at)) [[likely]] {
       if (wait.starving()) {
-        if (const Status done = read_claimed(lease.process(), at, word, value, true); done) return done;
+        if (const Status done = read_claimed(self, at, word, value, true); done) return done;
         continue;
       }
-      if (value_size_ == 8) {
-        copy_from_shared(value, cell.value(), 8);
-      } else {
-        copy_from_shared(value, cell.value(), value_size_);
-      }
-      SKEP_CRASH_POINT();
+      take_out(cell, value);
       // COMMIT. Release: the copy is complete before the next push may write; pairs with that push's acquire.
       if (cell.word.compare_exchange_strong(word, empty_word(later(at, 1)), std::memory_order_acq_rel,
                                             std::memory_order_relaxed)) [[likely]] {

@@ -126,11 +126,14 @@ class QueueRing {
   /// Where a walk begins: a hint, or a position that exists if somebody wrote nonsense there.
   [[nodiscard]] uint64_t begin(const Hint& hint) const;
 
+  Status push_slowly(ProcessTag self, const void* value, bool overwrite);
+  Status pop_slowly(ProcessTag self, void* value);
   int pass_to_push(uint64_t& at, uint64_t word, bool overwrite, ClaimWait& wait) const;
   int pass_to_read(uint64_t& at, uint64_t word, ClaimWait& wait) const;
   [[nodiscard]] bool nothing_behind(uint64_t at) const;
   [[nodiscard]] Status read_claimed(ProcessTag process, uint64_t at, uint64_t word, void* value, bool consume) const;
   void fill(Cell& cell, uint64_t at, const void* value) const;
+  void take_out(Cell& cell, void* value) const;
 
   Hints* const hints_;
   std::byte* const cells_;
