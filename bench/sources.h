@@ -21,6 +21,7 @@ void add_commands(Suite& suite, const Plan& plan);
 void add_lookups(Suite& suite, const Plan& plan);
 void add_helpers(Suite& suite, const Plan& plan);
 void add_tries(Suite& suite, const Plan& plan);
+void add_queues(Suite& suite, const Plan& plan);
 void add_memory(Suite& suite, const Plan& plan);
 void add_lru_speed(Suite& suite, const Plan& plan);
 void add_lru_hits(Suite& suite, const Plan& plan);

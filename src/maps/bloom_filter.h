@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
 namespace skep {
 
@@ -71,7 +72,7 @@ class BloomFilter {
   template <class Visit>
   void each_bit(uint64_t hash, const Visit& visit) const {
     if (bits_ == kCommonBits) [[likely]]
-      return each_of(hash * kMix[0], kCommonBits, visit);
+      return each_of(hash * kMix[0], std::make_integer_sequence<uint32_t, kCommonBits>(), visit);
     uint32_t left = bits_;
     for (const uint64_t factor : kMix) {
       const uint32_t now = left < kBitsPerMix ? left : kBitsPerMix;
@@ -82,6 +83,11 @@ class BloomFilter {
   template <class Visit>
   static void each_of(uint64_t mixed, uint32_t count, const Visit& visit) {
     for (uint32_t i = 0; i < count; ++i, mixed <<= 9) visit(static_cast<uint32_t>(mixed >> 55));
+  }
+
+  template <class Visit, uint32_t... kBits>
+  static void each_of(uint64_t mixed, std::integer_sequence<uint32_t, kBits...>, const Visit& visit) {
+    (visit(static_cast<uint32_t>(mixed >> (55 - 9 * kBits)) % kBlockBits), ...);
   }
 
   Block* const blocks_;

@@ -75,11 +75,11 @@ BloomMap::BloomMap(MapSegments segments, Machine& machine)
       value_size_(spec().value_size) {}
 
 uint64_t BloomMap::hash(const void* value) const {
+  if (value_size_ == 8) [[likely]]
+    return hash_.of<8>(value, 8);
   switch (value_size_) {
     case 4:
       return hash_.of<4>(value, 4);
-    case 8:
-      return hash_.of<8>(value, 8);
     case 16:
       return hash_.of<16>(value, 16);
     default:
