@@ -25,6 +25,8 @@ constexpr const MapKind* kKinds[] = {
     &kSockmapKind,
     &kReuseportSockarrayKind,
     &kCgroupArrayKind,
+    &kDevmapHashKind,
+    &kSockhashKind,
     &kCgroupStorageKind,
     &kPerCpuCgroupStorageKind,
     &kRingbufKind,

@@ -26,6 +26,8 @@ extern const MapKind kXskmapKind;
 extern const MapKind kSockmapKind;
 extern const MapKind kReuseportSockarrayKind;
 extern const MapKind kCgroupArrayKind;
+extern const MapKind kDevmapHashKind;
+extern const MapKind kSockhashKind;
 extern const MapKind kCgroupStorageKind;
 extern const MapKind kPerCpuCgroupStorageKind;
 extern const MapKind kRingbufKind;

@@ -27,7 +27,7 @@ constexpr ReferenceArrayTraits kCpumap = {.flags = BPF_F_NUMA_NODE,
                                           .erase_beyond = EINVAL,
                                           .one_per_cpu = true};
 constexpr ReferenceArrayTraits kXskmap = {
-    .flags = kFlags, .existence = Existence::kEntry, .erase_empty = 0, .erase_beyond = EINVAL};
+    .flags = kFlags, .existence = Existence::kEntryOrSame, .erase_empty = 0, .erase_beyond = EINVAL};
 constexpr ReferenceArrayTraits kSockmap = {.flags = kFlags,
                                            .wide_values = true,
                                            .existence = Existence::kEntry,

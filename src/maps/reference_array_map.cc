@@ -65,12 +65,14 @@ Result<uint64_t> ReferenceArrayMap::exchange(const Lease&, const void* key, uint
   const uint32_t index = load_index(key);
   if (const Status status = check_update(index, flags); !status) return std::unexpected(status.error());
   if (traits_.one_per_cpu && index >= machine_.cpus()) return fail(ENODEV);
-  const bool asks = traits_.existence == Existence::kEntry || traits_.existence == Existence::kEntryFirst;
+  const bool asks = traits_.existence >= Existence::kEntry;
+  const bool same_is_fine = traits_.existence == Existence::kEntryOrSame;
   // COMMIT, either way. Pairs with word() and with the next exchange (O1).
   if (!asks || flags == BPF_ANY) return words_[index].exchange(word, std::memory_order_acq_rel);
   uint64_t old = words_[index].load(std::memory_order_acquire);
   for (;;) {
-    if (const Status there = check_entry(old, flags); !there && old != word) return std::unexpected(there.error());
+    if (const Status there = check_entry(old, flags); !there && !(same_is_fine && old == word))
+      return std::unexpected(there.error());
     if (words_[index].compare_exchange_weak(old, word, std::memory_order_acq_rel, std::memory_order_acquire))
       return old;
   }

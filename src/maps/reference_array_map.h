@@ -14,7 +14,8 @@ struct ReferenceArrayTraits {
   enum class Existence : uint8_t {
     kNoFlags,      // nothing: EINVAL
     kAlwaysThere,  // every entry exists: BPF_EXIST is as good as BPF_ANY, BPF_NOEXIST is EEXIST
-    kEntry,        // whether the entry is empty, asked when the word is stored; storing what is there is no change
+    kEntry,        // whether the entry is empty, asked when the word is stored
+    kEntryOrSame,  // likewise, but storing what is there is no change and always fine
     kEntryFirst,   // whether the entry is empty, asked also before the value is looked at
   };
   uint32_t flags;            // BPF_F_* that BPF_MAP_CREATE accepts

@@ -84,7 +84,7 @@ uint64_t get_stack(Run& run, uint64_t, uint64_t b, uint64_t c, uint64_t d, uint6
   Stack stack;
   const auto room = static_cast<uint32_t>(std::min<uint64_t>(c / size, kMostFrames));
   const auto skip = static_cast<uint32_t>(d & kSkip);
-  if ((d & kUserStack) == 0 || !take_stack(run, skip, room, true, stack)) return refuse(EFAULT);
+  if ((d & kUserStack) == 0 || !take_stack(run, skip, std::max(room, 1U), true, stack)) return refuse(EFAULT);
   const uint32_t count = std::min(stack.frames(), room);
   write_frames(stack, count, build_ids, to);
   std::memset(to + uint64_t{count} * size, 0, c - uint64_t{count} * size);

@@ -21,6 +21,17 @@ ReferenceStore store_of(Process& process, const OpenObject& map) { return {proce
 
 uint32_t shown_size(const OpenObject& map) { return map.map->spec().value_size; }
 
+bool is_gone(const OpenObject& map, uint64_t word) {
+  return map.references->alive != nullptr && word != 0 && !map.references->alive(map, word);
+}
+
+/// Empties the entry if what it stood for is gone. Asks only where the kind's objects can go.
+void forget_gone(Process& process, const OpenObject& map, const void* key) {
+  uint64_t word = 0;
+  if (map.references->alive == nullptr || !map.map->lookup(key, &word, 0) || !is_gone(map, word)) return;
+  store_of(process, map).drop_if([&](uint64_t one) { return one == word; });
+}
+
 }  // namespace
 
 Answer reference_lookup_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
@@ -34,8 +45,12 @@ Answer reference_lookup_elem(Process& process, uint32_t map_fd, uint64_t key, ui
   if (key_copy.data() == nullptr || shown.data() == nullptr) return fail(ENOMEM);
   if (const Status read = read_key(map, key, key_copy.data()); !read) return std::unexpected(read.error());
   if (map.references->show == nullptr) return fail(kEnotsupp);
+  if (map.references->check_lookup != nullptr) {
+    if (const Status allowed = map.references->check_lookup(map); !allowed) return std::unexpected(allowed.error());
+  }
   uint64_t word = 0;
   if (const Status status = map.map->lookup(key_copy.data(), &word, 0); !status) return std::unexpected(status.error());
+  if (is_gone(map, word)) return fail(ENOENT);
   if (const Status status = map.references->show(process, map, word, shown.data()); !status)
     return std::unexpected(status.error());
   return write_user(value, shown.data(), shown_size(map)) ? Answer(0) : Answer(fail(EFAULT));
@@ -58,12 +73,18 @@ Answer reference_update_elem(Process& process, uint32_t map_fd, uint64_t key, ui
 
 Status reference_update(Process& process, const OpenObject& map, const void* key, const void* value, uint64_t flags) {
   const MapKind* kind = find_map_kind(map.type);
+  forget_gone(process, map, key);
   if (kind->check_update != nullptr) {
     if (const Status checked = kind->check_update(*map.map, key, flags); !checked) return checked;
   }
   Result<Reference> reference = map.references->resolve(process, map, value);
   if (!reference) return std::unexpected(reference.error());
-  return store_of(process, map).store(key, *std::move(reference), flags);
+  const bool may_make_room = map.references->alive != nullptr;
+  ReferenceStore store = store_of(process, map);
+  Status stored = store.store(key, *reference, flags);
+  if (stored || to_int(stored.error()) != E2BIG || !may_make_room) return stored;
+  store.drop_if([&](uint64_t word) { return is_gone(map, word); });
+  return store.store(key, *reference, flags);
 }
 
 Answer reference_delete_elem(Process& process, uint32_t map_fd, uint64_t key) {
@@ -74,6 +95,7 @@ Answer reference_delete_elem(Process& process, uint32_t map_fd, uint64_t key) {
   Bounce key_copy(map.key_size);
   if (key_copy.data() == nullptr) return fail(ENOMEM);
   if (const Status read = read_key(map, key, key_copy.data()); !read) return std::unexpected(read.error());
+  forget_gone(process, map, key_copy.data());
   const Status erased = store_of(process, map).erase(key_copy.data());
   return erased ? Answer(0) : Answer(std::unexpected(erased.error()));
 }

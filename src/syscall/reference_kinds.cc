@@ -4,7 +4,8 @@
 namespace skep {
 namespace {
 
-constexpr const ReferenceKind* kKinds[] = {&kMapReferences, &kProgramReferences};
+constexpr const ReferenceKind* kKinds[] = {&kMapReferences, &kProgramReferences, &kDeviceReferences,
+                                           &kCpuReferences, &kSocketReferences,  &kCgroupReferences};
 
 }  // namespace
 

@@ -26,6 +26,11 @@ struct ReferenceKind {
   Status (*show)(Process& process, const OpenObject& map, uint64_t word, void* value);
   /// The object that an entry with this word keeps alive. Null: none ever.
   HeldObject (*held)(uint64_t word);
+  /// What a lookup is refused with before its key is looked at. Null: nothing.
+  Status (*check_lookup)(const OpenObject& map) = nullptr;
+  /// Whether what a word stands for still exists, where the entry cannot keep it alive. Null: always. An entry whose
+  /// object is gone counts as empty; it is noticed by whoever looks.
+  bool (*alive)(const OpenObject& map, uint64_t word) = nullptr;
 };
 
 /// The row; null for kBytes and for what skep does not have.
@@ -33,5 +38,9 @@ const ReferenceKind* find_reference_kind(ValueMeaning meaning);
 
 extern const ReferenceKind kMapReferences;      // reference_maps.cc
 extern const ReferenceKind kProgramReferences;  // reference_programs.cc
+extern const ReferenceKind kDeviceReferences;   // reference_devices.cc
+extern const ReferenceKind kCpuReferences;
+extern const ReferenceKind kSocketReferences;  // reference_sockets.cc
+extern const ReferenceKind kCgroupReferences;  // reference_cgroups.cc
 
 }  // namespace skep

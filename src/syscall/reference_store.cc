@@ -85,7 +85,7 @@ uint32_t ReferenceStore::hint(const void* key) const {
   return folded;
 }
 
-Status ReferenceStore::store(const void* key, Reference reference, uint64_t flags) {
+Status ReferenceStore::store(const void* key, const Reference& reference, uint64_t flags) {
   auto change = Change::begin(*this);
   if (!change) return std::unexpected(change.error());
   const uint32_t number = hint(key);
@@ -151,6 +151,35 @@ Status ReferenceStore::clear() {
     if (const HeldObject gone = held(word); gone.id != 0) change->holds().drop(gone, hint(key.data()));
   }
   return {};
+}
+
+void ReferenceStore::drop_if(const std::function<bool(uint64_t word)>& gone) {
+  auto holds = EntryHolds::open(*process_.instance, ObjectKind::kMap, map_.header().file.id);
+  // Nobody else changes the map, so what is taken out is what was looked at.
+  if (!holds || !holds->try_exclusive()) return;
+  struct Entry {
+    std::vector<std::byte> key;
+    uint64_t word;
+  };
+  std::vector<Entry> entries;
+  {
+    const Lease lease(process_.machine);
+    (void)map_.for_each(lease, [&](const void* key, const void* value) {
+      const auto* const bytes = static_cast<const std::byte*>(key);
+      Entry& entry = entries.emplace_back(std::vector(bytes, bytes + map_.spec().key_size), 0);
+      std::memcpy(&entry.word, value, sizeof entry.word);
+      return Visit::kContinue;
+    });
+  }
+  for (const Entry& entry : entries) {
+    uint64_t word = entry.word;
+    if (word == 0 || !gone(word)) continue;
+    {
+      const Lease lease(process_.machine);
+      if (!map_.take(lease, entry.key.data(), &word, 0)) continue;
+    }
+    if (const HeldObject object = held(word); object.id != 0) holds->drop(object, hint(entry.key.data()));
+  }
 }
 
 void ReferenceStore::sweep() {

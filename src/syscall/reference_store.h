@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
+
 #include "maps/map.h"
 #include "syscall/reference_kinds.h"
 
@@ -20,13 +22,15 @@ class ReferenceStore {
   ReferenceStore(Process& process, Map& map, const ReferenceKind& kind) : process_(process), map_(map), kind_(kind) {}
 
   /// Stores `reference` under `key`. EPERM: the map was frozen meanwhile; errors of Map::exchange() and of the links.
-  Status store(const void* key, Reference reference, uint64_t flags);
+  Status store(const void* key, const Reference& reference, uint64_t flags);
   /// Empties the entry. Errors of Map::take().
   Status erase(const void* key);
   /// Takes a batch out (Map::take_batch), handing `sink` the words; what they stand for is given up afterwards.
   BatchResult take_batch(const void* in_cursor, void* out_cursor, uint32_t capacity, uint64_t flags, BatchSink& sink);
   /// Empties every entry.
   Status clear();
+  /// Takes out the entries whose words `gone` accepts, unless somebody is changing the map just now.
+  void drop_if(const std::function<bool(uint64_t word)>& gone);
   /// Drops the links that belong to no entry, unless somebody is changing the map just now.
   void sweep();
 
