@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +12,7 @@
 #include "machine/lease.h"
 #include "machine/machine.h"
 #include "maps/map.h"
+#include "memory/test_directory.h"
 #include "skep/abi.h"
 
 namespace skep::testing {
@@ -23,10 +21,7 @@ namespace skep::testing {
 class MapTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_NE(mkdtemp(directory_.data()), nullptr);
-    directory_fd_ = open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ASSERT_GE(directory_fd_, 0);
-    auto machine = Machine::open(directory_fd_);
+    auto machine = Machine::open(directory_.fd());
     ASSERT_TRUE(machine) << last_error_sentence();
     machine_ = *machine;
   }
@@ -34,12 +29,10 @@ class MapTest : public ::testing::Test {
   void TearDown() override {
     machine_.reset();
     for (const int fd : files_) close(fd);
-    close(directory_fd_);
-    std::filesystem::remove_all(directory_);
   }
 
   int make_file() {
-    files_.push_back(open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    files_.push_back(directory_.make_file());
     EXPECT_GE(files_.back(), 0);
     return files_.back();
   }
@@ -76,8 +69,7 @@ class MapTest : public ::testing::Test {
 
   Machine& machine() { return *machine_; }
 
-  std::string directory_ = "/dev/shm/skep-test-XXXXXX";
-  int directory_fd_ = -1;
+  TestDirectory directory_;
   std::shared_ptr<Machine> machine_;
   std::vector<int> files_;
 };

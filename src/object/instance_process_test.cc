@@ -35,7 +35,7 @@ std::vector<uint32_t> all_ids(Instance& instance, ObjectKind kind) {
 }
 
 TEST(InstanceProcessTest, AForkedChildInheritsTheReference) {
-  const TemporaryDirectory directory;
+  const TestDirectory directory;
   const auto instance = *Instance::open(directory.path());
   NewObject map = make_object(*instance, kMap);
   int stop[2];
@@ -56,7 +56,7 @@ TEST(InstanceProcessTest, AForkedChildInheritsTheReference) {
 }
 
 TEST(InstanceProcessTest, TheDeadOfAKilledProcessAreCollected) {
-  const TemporaryDirectory directory;
+  const TestDirectory directory;
   const int status = in_child([&] {
     const auto instance = *Instance::open(directory.path());
     const NewObject program = make_object(*instance, kProgram);
@@ -76,7 +76,7 @@ TEST(InstanceProcessTest, TheDeadOfAKilledProcessAreCollected) {
 // A process that makes, holds, pins, opens and drops objects is killed at a random moment, again and again. After each
 // death everything it alone kept is gone, what another process references is untouched, and nothing waits for it.
 TEST(InstanceProcessTest, KilledBetweenAnyTwoSteps) {
-  const TemporaryDirectory directory;
+  const TestDirectory directory;
   const auto instance = *Instance::open(directory.path());
   const NewObject ours = make_object(*instance, kMap);
   unsigned seed = 1;
@@ -109,7 +109,7 @@ TEST(InstanceProcessTest, KilledBetweenAnyTwoSteps) {
 
 TEST(InstanceProcessTest, UsersAreSeparate) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become another user";
-  const TemporaryDirectory directory;
+  const TestDirectory directory;
   const auto instance = *Instance::open(directory.path());
   const int status = in_child([&] {
     if (::setresuid(65534, 65534, 65534) != 0) return 1;
@@ -121,7 +121,7 @@ TEST(InstanceProcessTest, UsersAreSeparate) {
 
 TEST(InstanceProcessTest, AFullFileSystemIsSaidSo) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root, to mount a small tmpfs";
-  const TemporaryDirectory parent;
+  const TestDirectory parent;
   const int status = in_child([&] {
     if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
         ::mount("tmpfs", parent.path().c_str(), "tmpfs", 0, "size=4m,nr_inodes=48,mode=0700") != 0)

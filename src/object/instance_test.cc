@@ -30,7 +30,7 @@ class InstanceTest : public testing::Test {
   }
   std::string pin(const std::string& name) { return instance_->pin_directory() + "/" + name; }
 
-  TemporaryDirectory directory_;
+  TestDirectory directory_;
   std::shared_ptr<Instance> instance_;
 };
 
@@ -231,7 +231,7 @@ TEST_F(InstanceTest, IdentifyTellsForeignDescriptorsApart) {
   ASSERT_TRUE(write_only);
   EXPECT_EQ(instance_->identify(write_only->get())->id, map.id);
 
-  const TemporaryDirectory other_directory;
+  const TestDirectory other_directory;
   const auto other = Instance::open(other_directory.path());
   ASSERT_TRUE(other);
   const NewObject stranger = make_object(**other, kMap);
@@ -263,7 +263,7 @@ TEST_F(InstanceTest, StatisticsAreOnWhileSomebodyHoldsThem) {
 }
 
 TEST(InstanceDirectoryTest, MustBePrivateAndOurs) {
-  const TemporaryDirectory parent;
+  const TestDirectory parent;
   const std::string open_to_all = parent.path() + "/open";
   ASSERT_EQ(::mkdir(open_to_all.c_str(), 0755), 0);
   EXPECT_EQ(to_int(Instance::open(open_to_all).error()), EACCES);

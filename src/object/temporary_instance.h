@@ -2,35 +2,15 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <string>
 
+#include "memory/test_directory.h"
 #include "object/instance.h"
 
 namespace skep {
-
-/// A fresh private directory on a tmpfs, removed with everything in it.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    char name[] = "/dev/shm/skep-test-XXXXXX";
-    path_ = ::mkdtemp(name);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 /// Gives `fd` the smallest content that is an object of that kind.
 inline void fill_object(int fd, ObjectKind kind, uint32_t id) {

@@ -124,7 +124,7 @@ TEST_F(BpfTest, TheAttrAtTheEndOfAMapping) {
 }
 
 TEST(SkepBpfTest, SaysWhyItCannotStart) {
-  const TemporaryDirectory directory;
+  const TestDirectory directory;
   ASSERT_EQ(::chmod(directory.path().c_str(), 0755), 0);
   ::setenv("SKEP_DIR", directory.path().c_str(), 1);
   EXPECT_EQ(default_process(), nullptr);

@@ -92,7 +92,7 @@ class TwoFaces : public testing::Test {
       EXPECT_EQ(skep.diary()[i], kernel.diary()[i]) << "(skep first, kernel second)";
   }
 
-  TemporaryDirectory directory_;
+  TestDirectory directory_;
   std::unique_ptr<Process> process_;
 };
 
