@@ -172,7 +172,7 @@ std::vector<Socket> all_sockets() {
 class ObjectOracleTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    directory_ = std::make_unique<TemporaryDirectory>();
+    directory_ = std::make_unique<TestDirectory>();
     setenv("SKEP_DIR", directory_->path().c_str(), 1);
     own_namespace_ = unshare(CLONE_NEWNET) == 0;
     if (!own_namespace_) return;
@@ -201,10 +201,10 @@ class ObjectOracleTest : public ::testing::Test {
     for (size_t i = 0; i < mine.size(); ++i) EXPECT_EQ(mine[i], theirs[i]) << "line " << i;
   }
 
-  static std::unique_ptr<TemporaryDirectory> directory_;
+  static std::unique_ptr<TestDirectory> directory_;
   static bool own_namespace_;
 };
-std::unique_ptr<TemporaryDirectory> ObjectOracleTest::directory_;
+std::unique_ptr<TestDirectory> ObjectOracleTest::directory_;
 bool ObjectOracleTest::own_namespace_ = false;
 
 struct Form {
