@@ -184,9 +184,16 @@ Result<uint32_t> ElementPool::take_from_others(const Actor& actor) {
   return fail(E2BIG);
 }
 
-void ElementPool::keep_evicted(const Actor& actor) {
+void ElementPool::push_evicted(const Actor& actor) {
   HashMagazine& own = magazines_[actor.slot];
-  own.evicted.store(load(own.evicted) + 1, std::memory_order_relaxed);
+  SlotJournal& journal = journals_[actor.slot];
+  const uint32_t count = load(own.count);
+  const uint32_t element = load(journal.to_free);
+  uses_.forget(element);
+  own.evicted.store(count + 1, std::memory_order_relaxed);
+  commit(own.items[count], element);
+  commit(own.count, count + 1);
+  commit(journal.to_free, 0);
 }
 
 void ElementPool::share_evicted() {

@@ -37,12 +37,12 @@ namespace skep {
 ///   P3 A chunk without memory has no element in any other place; it got its memory before its first element leaves.
 ///   P4 An overflow bucket is in a chain, the free list or a journal, at most one in each journal.
 /// Progress: blocking, bounded by the holders of two leaf locks; a dead holder's is repaired by whoever waits.
-///   Behind a live one that does not move an operation ends with ETIMEDOUT before it has changed anything; what has been
-///   changed is finished without waiting (put_back() for about a millisecond, in vain if need be).
+///   Behind a live one that does not move an operation ends with ETIMEDOUT before it has changed anything; what has
+///   been changed is finished without waiting (put_back() for about a millisecond, in vain if need be).
 /// Reclamation: where memory comes and goes (BPF_F_NO_PREALLOC), a chunk whose elements are all back waits for a grace
 ///   period, because readers may still compare a key in it, and is then given back. One such chunk is kept.
 /// Locks: a magazine, then the pool; a thief holds the magazine it takes from and nothing else. Taken with a bucket
-///   held.
+///   held. Who evicts has its magazine first, and then takes buckets without waiting for any.
 /// Limits and errno: E2BIG (full), ENOMEM (no memory for a chunk), ETIMEDOUT (a live holder does not move).
 class ElementPool {
  public:
@@ -62,8 +62,8 @@ class ElementPool {
   void put_back(const Actor& actor);
   void cancel_put_back(const Actor& actor) { unlock(magazines_[actor.slot].lock); }
 
-  /// A spare element, which the journal names: the slot's own, or one that nobody uses where there are fewer than slots.
-  /// ETIMEDOUT.
+  /// A spare element, which the journal names: the slot's own, or one that nobody uses where there are fewer than
+  /// slots. ETIMEDOUT.
   [[gnu::always_inline]] Result<uint32_t> take_spare(const Actor& actor) {
     if (const uint32_t spare = load(journals_[actor.slot].spare); spare - 1 < SlotJournal::kKept - 1) [[likely]]
       return spare;
@@ -90,8 +90,13 @@ class ElementPool {
 
   /// LRU: how elements have been used; not any() where elements are not evicted, or nobody may write.
   [[nodiscard]] const LruUses& uses() const { return uses_; }
-  /// LRU: the element that this slot's put_back() was the last to free is for this slot's own next insert.
-  void keep_evicted(const Actor& actor);
+  /// LRU: puts the journal's to_free back, for this slot's own next insert, and keeps the magazine locked. At most
+  /// kMostEvicted times between begin_put_back(), with an empty magazine, and end_put_back().
+  static constexpr uint32_t kMostEvicted = HashMagazine::kTransfer;
+  void push_evicted(const Actor& actor);
+  void end_put_back(const Actor& actor) { unlock(magazines_[actor.slot].lock); }
+  /// LRU: whether the slot has an element at hand.
+  [[nodiscard]] bool has_evicted(const Actor& actor) const { return load(magazines_[actor.slot].count) != 0; }
   /// LRU: elements that others evicted for themselves may be taken as well.
   void share_evicted();
 

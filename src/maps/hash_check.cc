@@ -55,7 +55,7 @@ CheckReport HashTable::check(bool writable, const std::function<uint64_t(const v
     if (guard.error() != 0) complain("somebody repairs the map and does not come to an end");
     for (uint32_t slot = 0; slot < seen && guard.error() == 0; ++slot) {
       const uint32_t process = load(pool_.journal(slot).process);
-      if (process != 0 && load(pool_.journal(slot).bucket) != 0 && !machine_.alive(ProcessTag{process})) {
+      if (process != 0 && is_busy(slot) && !machine_.alive(ProcessTag{process})) {
         if (repair_slot(slot) != 0) complain("what slot " + std::to_string(slot) + " left cannot be repaired now");
       }
     }
@@ -110,7 +110,8 @@ CheckReport HashTable::check(bool writable, const std::function<uint64_t(const v
     }
     if (bucket != 0) overflow.claim(bucket & ~SlotJournal::kKept, "a journal");
     if ((load(left.bucket) | load(left.in_hand) | load(left.to_free) | load(left.replaced) | load(left.in_place) |
-         load(left.chunk)) != 0 || (bucket != 0 && (bucket & SlotJournal::kKept) == 0)) {
+         load(left.chunk)) != 0 ||
+        (bucket != 0 && (bucket & SlotJournal::kKept) == 0)) {
       complain("the journal of slot " + std::to_string(slot) + " is not idle");
     }
   }

@@ -30,7 +30,9 @@ Result<HashLayout> HashLayout::of(const MapSpec& spec, const MachineShape& shape
   HashLayout l{};
   if (spec.max_entries > kMaxBuckets) return fail(E2BIG);
   l.virtual_buckets = std::bit_ceil(spec.max_entries);
-  l.buckets = std::max(1U, l.virtual_buckets / 8);
+  // An LRU map is always full: with twice the buckets it has next to no chains.
+  l.lru_lists = lists_of(spec, shape);
+  l.buckets = std::max(1U, l.virtual_buckets / (l.lru_lists > 0 ? 4 : 8));
   l.virtual_shift = static_cast<uint32_t>(std::countr_zero(l.virtual_buckets / l.buckets));
   l.key_room = static_cast<uint32_t>(round_up(spec.key_size, 8));
   l.value_room = static_cast<uint32_t>(round_up(spec.value_size, 8));
@@ -57,7 +59,6 @@ Result<HashLayout> HashLayout::of(const MapSpec& spec, const MachineShape& shape
   l.chunk_table = place(uint64_t{l.chunks} * sizeof(HashChunk), 64);
   l.chunk_bitmap = place((uint64_t{l.chunks} + 63) / 64 * 8, 64);
   l.reserve = place(uint64_t{l.spares} * 4, 64);
-  l.lru_lists = lists_of(spec, shape);
   if (l.lru_lists > 0) {
     constexpr uint32_t kWindow = 16;
     l.lru_window = l.lru_lists == 1 || spec.max_entries / l.lru_lists >= 4 * kWindow ? kWindow : 1;

@@ -47,7 +47,7 @@ Result<bool> HashTable::repair_all(const Actor& actor) {
   for (uint32_t slot = 0; slot < slots; ++slot) {
     const SlotJournal& journal = pool_.journal(slot);
     const uint32_t process = journal.process.load(std::memory_order_acquire);
-    if (process == 0 || process == self || load(journal.bucket) == 0) continue;
+    if (process == 0 || process == self || !is_busy(slot)) continue;
     if (machine_.alive(ProcessTag{process})) continue;
     if (const int error = repair(actor, slot, process); error != 0) return fail(error);
     any = true;

@@ -78,16 +78,14 @@ HashTable::Place HashTable::find_room(const Hold& hold) const {
   return {.bucket = last, .slot = Bucket::kLinkSlot, .element = load(last->slots[Bucket::kLinkSlot])};
 }
 
-HashTable::Place HashTable::place_of(const Hold& hold, uint32_t element) const {
-  for (Bucket* bucket = hold.head_; bucket != nullptr; bucket = next(*bucket)) {
-    for (uint32_t i = 0; i < Bucket::kSlots; ++i) {
-      if (load(bucket->slots[i]) == element) return {.bucket = bucket, .slot = i, .element = element};
+bool HashTable::contains(const Hold& hold, uint32_t element) const {
+  for (const Bucket* bucket = hold.head_; bucket != nullptr; bucket = next(*bucket)) {
+    for (const auto& slot : bucket->slots) {
+      if (load(slot) == element) return true;
     }
   }
-  return {};
+  return false;
 }
-
-bool HashTable::contains(const Hold& hold, uint32_t element) const { return place_of(hold, element).element != 0; }
 
 void HashTable::grow(Hold& hold, const Place& last, uint32_t number, uint8_t tag, uint32_t element) {
   Bucket& bucket = overflow_[number - 1];
@@ -122,6 +120,19 @@ Status HashTable::erase(Hold& hold, const Place& place) {
   raise_version(hold);
   if (is_chain) fill_hole(hold, place);
   pool_.put_back(hold.actor_);
+  return {};
+}
+
+Status HashTable::evict(Hold& hold, const Place& place) {
+  const bool is_chain = next(*hold.head_) != nullptr;
+  if (is_chain && shrinks(hold)) {
+    if (auto status = pool_.make_room_for_overflow(hold.actor_); !status) return status;
+  }
+  commit(journal(hold).to_free, place.element);
+  commit(place.bucket->slots[place.slot], 0);  // COMMIT
+  raise_version(hold);
+  if (is_chain) fill_hole(hold, place);
+  pool_.push_evicted(hold.actor_);
   return {};
 }
 

@@ -151,8 +151,18 @@ class HashTable final : public DeadHolderRepair {
   /// Unlinks and frees an element. ETIMEDOUT, EDEADLK: nothing happened.
   Status erase(Hold& hold, const Place& place);
 
-  /// Where in the chain that element is.
-  [[nodiscard]] Place place_of(const Hold& hold, uint32_t element) const;
+  /// Where in the chain an element with that tag is.
+  [[nodiscard]] Place place_of(const Hold& hold, uint8_t tag, uint32_t element) const {
+    for (Bucket* bucket = hold.head_; bucket != nullptr; bucket = next(*bucket)) {
+      for (uint32_t hits = bucket->match(tag); hits != 0; hits &= hits - 1) {
+        const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
+        if (load(bucket->slots[slot]) == element) return {.bucket = bucket, .slot = slot, .element = element};
+      }
+    }
+    return {};
+  }
+  /// LRU: erase() between begin_put_back() and end_put_back() of the pool; the element is for this slot's next insert.
+  Status evict(Hold& hold, const Place& place);
 
   /// Completes what a dead process was writing into `element` in place.
   void settle(const Lease& lease, uint32_t element);
@@ -242,6 +252,10 @@ class HashTable final : public DeadHolderRepair {
   }
   /// An empty slot for a new element; `element` is not 0 where the chain is full, and the place is its last bucket.
   [[nodiscard]] Place find_room(const Hold& hold) const;
+  /// Whether the slot's holder is, or died, in the middle of something: in a chain, or about to evict.
+  [[nodiscard]] bool is_busy(uint32_t slot) const {
+    return load(pool_.journal(slot).bucket) != 0 || load(pool_.magazine(slot).lock) == slot + 1;
+  }
   [[nodiscard]] bool contains(const Hold& hold, uint32_t element) const;
   [[nodiscard]] const std::byte* staged_part(uint64_t word, uint32_t element, uint32_t cpu) const;
 

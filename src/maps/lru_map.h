@@ -3,6 +3,9 @@
 
 #include <sched.h>
 
+#include <chrono>
+#include <optional>
+
 #include "maps/hash_map.h"
 #include "maps/hash_map_read.h"
 #include "maps/hash_map_walk.h"
@@ -26,9 +29,9 @@ namespace skep {
 ///   L2 The key that an update returned for is in the map until as many others have come as the cold part holds.
 /// Ordering guarantees: those of HashTable; to readers an eviction is an erase.
 /// Progress: a writer that finds no free element lets go of its own chain first, then takes the chains of several
-///   elements that should go, one at a time and only where nobody holds them. So nobody waits for two chains, and
-///   nobody for a victim's. Where nothing can be removed (the last elements are on their way to other writers) it takes
-///   what others evicted, repairs what dead processes left, and tries again.
+///   elements that should go, one at a time and only where nobody holds them: nobody waits while it has a chain. Where
+///   nothing can be removed (the last elements are on their way to other writers) it takes what others evicted, repairs
+///   what dead processes left, waits for the chain of one element, and tries again, for five seconds.
 /// Reclamation: elements are reused at once, as in a preallocated hash map.
 /// Crash safety: an eviction is an erase by the writer's slot, which HashTable repairs; bytes and hands are hints that
 ///   need no repair.
@@ -93,8 +96,8 @@ class LruMap final : public HashMap<kKeySize, kPerCpu> {
   template <class Update>
   [[gnu::noinline]] Status again(const Lease& lease, const Update& update);
   uint32_t make_room(const Lease& lease);
+  Status wait_for_room(const Lease& lease);
   [[nodiscard]] Probe probe_stored(uint32_t element) const;
-  bool evict(const Lease& lease, uint32_t bucket, uint32_t element);
 
   const LruClock clock_;
 };
@@ -103,36 +106,65 @@ class LruMap final : public HashMap<kKeySize, kPerCpu> {
 template <uint32_t kKeySize, bool kPerCpu>
 template <class Update>
 Status LruMap<kKeySize, kPerCpu>::again(const Lease& lease, const Update& update) {
-  constexpr int kRounds = 1000;
-  const Actor actor{.slot = lease.slot()};
-  for (int round = 0; round < kRounds; ++round) {
+  constexpr int kImpatient = 4;
+  constexpr std::chrono::seconds kLimit(5);
+  std::optional<std::chrono::steady_clock::time_point> limit;
+  for (int round = 0;; ++round) {
     if (make_room(lease) == 0) {
-      if (const auto repaired = this->table_.repair_all(actor); !repaired) return std::unexpected(repaired.error());
+      if (const auto repaired = this->table_.repair_all({.slot = lease.slot()}); !repaired) {
+        return std::unexpected(repaired.error());
+      }
       this->table_.pool().share_evicted();
-      if (round > 0) sched_yield();
+      if (round >= kImpatient) {
+        if (!limit) limit = std::chrono::steady_clock::now() + kLimit;
+        if (auto status = wait_for_room(lease); !status) return status;
+        if (std::chrono::steady_clock::now() > *limit) return fail(ENOMEM);
+        sched_yield();
+      }
     }
     const Status status = update();
     if (status || status.error() != Errno{E2BIG}) return status;
   }
-  return fail(ENOMEM);
 }
 
-/// Moves elements from their chains to the slot's magazine; how many.
+/// Removes one element, if there is one, whose chain it waits for.
+template <uint32_t kKeySize, bool kPerCpu>
+Status LruMap<kKeySize, kPerCpu>::wait_for_room(const Lease& lease) {
+  uint32_t victims[LruClock::kMostVictims];
+  if (clock_.choose(lease.cpu(), victims) == 0) return {};
+  const Probe at = probe_stored(victims[0]);
+  Hold hold(this->table_, lease, at.bucket);
+  if (hold.error() != 0) return fail(hold.error());
+  const Place place = this->table_.place_of(hold, at.tag, victims[0]);
+  return place.element != 0 ? this->table_.erase(hold, place) : Status();
+}
+
+/// Moves elements from their chains to the slot's magazine, which is empty; how many.
 template <uint32_t kKeySize, bool kPerCpu>
 uint32_t LruMap<kKeySize, kPerCpu>::make_room(const Lease& lease) {
+  static_assert(LruClock::kMostVictims <= ElementPool::kMostEvicted);
   uint32_t victims[LruClock::kMostVictims];
-  uint32_t buckets[LruClock::kMostVictims];
+  Probe probes[LruClock::kMostVictims];
   const uint32_t count = clock_.choose(lease.cpu(), victims);
   for (uint32_t i = 0; i < count; ++i) {
-    buckets[i] = probe_stored(victims[i]).bucket;
-    __builtin_prefetch(&this->buckets_[buckets[i]], 1);
+    probes[i] = probe_stored(victims[i]);
+    __builtin_prefetch(&this->buckets_[probes[i].bucket], 1);
   }
+  HashTable& table = this->table_;
+  const Actor actor{.slot = lease.slot()};
+  if (!table.pool().begin_put_back(actor)) return 0;
   uint32_t evicted = 0;
-  for (uint32_t i = 0; i < count; ++i) evicted += evict(lease, buckets[i], victims[i]);
+  for (uint32_t i = 0; i < count; ++i) {
+    Hold hold(table, lease, probes[i].bucket, typename Hold::IfFree{});
+    if (hold.error() != 0) continue;
+    const Place place = table.place_of(hold, probes[i].tag, victims[i]);
+    if (place.element != 0) evicted += table.evict(hold, place).has_value();
+  }
+  table.pool().end_put_back(actor);
   return evicted;
 }
 
-/// Where an element would be under the key that it has, which may be changing: evict() finds out.
+/// Where an element would be under the key that it has, which may be changing: the chain decides.
 template <uint32_t kKeySize, bool kPerCpu>
 auto LruMap<kKeySize, kPerCpu>::probe_stored(uint32_t element) const -> Probe {
   const std::byte* stored = this->table_.elements().key(element);
@@ -145,16 +177,6 @@ auto LruMap<kKeySize, kPerCpu>::probe_stored(uint32_t element) const -> Probe {
     copy_from_shared(key.data(), stored, this->key_size());
     return this->probe(key.data());
   }
-}
-
-template <uint32_t kKeySize, bool kPerCpu>
-bool LruMap<kKeySize, kPerCpu>::evict(const Lease& lease, uint32_t bucket, uint32_t element) {
-  Hold hold(this->table_, lease, bucket, typename Hold::IfFree{});
-  if (hold.error() != 0) return false;
-  const Place place = this->table_.place_of(hold, element);
-  if (place.element == 0 || !this->table_.erase(hold, place)) return false;
-  this->table_.pool().keep_evicted(hold.actor());
-  return true;
 }
 
 /// The functions of a kind's row.
