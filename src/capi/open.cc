@@ -28,6 +28,8 @@ skep_map* make_handle(const skep_instance* instance, std::unique_ptr<Map> map, b
   return new skep_map{instance->instance, std::move(map), id, writable, per_cpu};
 }
 
+constexpr const char* kOnlyBpf = "the values of such a map stand for objects: it is used by bpf(2) and by programs";
+
 /// What BPF_MAP_CREATE checks before it asks the kind.
 Result<MapCreation> check_attr(const skep_map_attr& attr) {
   constexpr uint32_t kProgramAccess = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
@@ -39,6 +41,8 @@ Result<MapCreation> check_attr(const skep_map_attr& attr) {
   if ((attr.flags & kProgramAccess) == kProgramAccess) {
     return fail_because(EINVAL, "BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG exclude each other");
   }
+  const MapKind* kind = find_map_kind(attr.type);
+  if (kind != nullptr && kind->values != ValueMeaning::kBytes) return fail_because(EOPNOTSUPP, kOnlyBpf);
   MapCreation creation;
   creation.spec = {};
   creation.spec.type = attr.type;
@@ -56,6 +60,8 @@ int open_file(const skep_instance* instance, const Result<FileDescriptor>& file,
   const bool writable = access == SKEP_READ_WRITE;
   auto map = open_map(file->get(), writable ? Access::kReadWrite : Access::kReadOnly, instance->instance->machine());
   if (!map) return -to_int(map.error());
+  if (find_map_kind((*map)->spec().type)->values != ValueMeaning::kBytes)
+    return -to_int(fail_because(EOPNOTSUPP, kOnlyBpf).error());
   *out = make_handle(instance, std::move(*map), writable);
   return 0;
 }

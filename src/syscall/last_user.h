@@ -13,8 +13,8 @@ namespace skep {
 /// Whether maps of that type lose something with their last user.
 [[nodiscard]] constexpr bool ends_with_users(uint32_t type) { return type == BPF_MAP_TYPE_PROG_ARRAY; }
 
-/// Empties the map if it is of such a type and nobody uses it. Costs three system calls where somebody does. Not under a
-/// lease.
+/// Empties the map if it is of such a type and nobody uses it. Costs three system calls where somebody does. Not under
+/// a lease.
 void map_lost_its_users(Process& process, uint32_t id);
 
 }  // namespace skep

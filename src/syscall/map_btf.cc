@@ -10,6 +10,11 @@ namespace {
 
 bool is_array(uint32_t type) { return type == BPF_MAP_TYPE_ARRAY || type == BPF_MAP_TYPE_PERCPU_ARRAY; }
 
+bool takes_no_types(uint32_t type) {
+  return type == BPF_MAP_TYPE_ARRAY_OF_MAPS || type == BPF_MAP_TYPE_HASH_OF_MAPS ||
+         type == BPF_MAP_TYPE_PERF_EVENT_ARRAY || type == BPF_MAP_TYPE_CGROUP_ARRAY;
+}
+
 /// What the kinds themselves ask of the types, after the sizes have been found right.
 Status check_kind(const Btf& btf, uint32_t key_type, uint32_t value_type, const MapSpec& spec) {
   if (is_array(spec.type)) {
@@ -24,11 +29,12 @@ Status check_kind(const Btf& btf, uint32_t key_type, uint32_t value_type, const 
   if (spec.type == BPF_MAP_TYPE_LPM_TRIE)
     return btf.kind_of(btf.skip_modifiers(key_type)) == BtfKind::kStruct ? Status{} : fail(EINVAL);
   if (spec.type == BPF_MAP_TYPE_BLOOM_FILTER) return key_type == 0 ? Status{} : fail(EINVAL);
+  if (takes_no_types(spec.type)) return fail(kEnotsupp);
   return {};
 }
 
 bool has_check_of_its_own(uint32_t type) {
-  return is_array(type) || type == BPF_MAP_TYPE_LPM_TRIE || type == BPF_MAP_TYPE_BLOOM_FILTER;
+  return is_array(type) || type == BPF_MAP_TYPE_LPM_TRIE || type == BPF_MAP_TYPE_BLOOM_FILTER || takes_no_types(type);
 }
 
 Status check_fields(const ValueFields& fields, const MapSpec& spec) {

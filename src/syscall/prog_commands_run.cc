@@ -114,6 +114,7 @@ Status TestRun::repeat_on(Lease::Cpu cpu, RunContext context, uint32_t times) {
     if (map.values != ValueMeaning::kBytes && ends_with_users(map.map->spec().type))
       map_lost_its_users(caller_.process, map.id);
   }
+  caller_.machine().run_deferred();  // inner maps and programs that died since
   static thread_local Runner runner;
   TraceFile trace(caller_.instance());
   const RunEnvironment environment{.trace = &trace, .references = caller_.process.references.get()};
