@@ -26,7 +26,7 @@ namespace skep {
 ///
 /// Why: a binary trie visits about log2(n) nodes, each a cache miss. Here 64 bytes, one line, decide three bits, and
 /// where a node's children are dense it takes them over and becomes eight times as wide, down to one node for the first
-/// 21 bits of a full routing table: one load for the child and, when that does not match, one for the longest prefix
+/// 21 bits of a large routing table: one load for the child and, when that does not match, one for the longest prefix
 /// inside the node. All changes are single stores, since nothing is counted, compressed or pushed down.
 ///
 /// Operations: search (longest match), exact, next (post-order), put, erase; repair; check.
