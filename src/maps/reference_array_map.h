@@ -63,6 +63,8 @@ class ReferenceArrayMap final : public Map {
   [[nodiscard]] CheckReport check() const override;
 
   [[nodiscard]] Status check_update(uint32_t index, uint64_t flags) const;
+  /// Where the word of `index` is, for programs that may read it in place; null: no such entry.
+  [[nodiscard]] const void* place(uint32_t index) const { return index < max_entries_ ? &words_[index] : nullptr; }
   /// The word at `index`; 0 where there is none or no such entry.
   [[nodiscard]] uint64_t word(uint32_t index) const {
     // Pairs with exchange() (O1).

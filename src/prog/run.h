@@ -98,8 +98,8 @@ class Run {
   bool atomic(const Instruction& instruction, Registers& registers);
   uint64_t call_helper(const Helper& helper, const uint64_t* registers);
   uint64_t call_lookup(const uint64_t* registers);
-  /// bpf_tail_call(): true: the frame is now that of another program, at its beginning. False: stopped, or (not stopped)
-  /// there is no such program or no call left, and the program goes on.
+  /// bpf_tail_call(): true: the frame is now that of another program, at its beginning. False: stopped, or (not
+  /// stopped) there is no such program or no call left, and the program goes on.
   bool tail_call(const uint64_t* registers);
   /// Calls back into the program from a helper.
   uint64_t call_function(const FunctionEntry& function, uint64_t a, uint64_t b, uint64_t c, uint64_t d = 0);
@@ -143,6 +143,7 @@ class Run {
   void enter(uint32_t index, const uint64_t* arguments, const Instruction* return_to);
   /// bpf_map_lookup_elem() on a map whose values are not bytes.
   uint64_t lookup_reference(const MapBinding& map, const void* key);
+  uint64_t lookup_device(const MapBinding& map, const void* key);
   [[nodiscard]] const MapBinding* inner_map(const MapBinding& outer, const void* key) const;
   /// The region that allows the access; null when there is none.
   [[nodiscard]] const Region* reach(uint64_t address, uint64_t size, uint8_t right);

@@ -3,7 +3,9 @@
 #include <cerrno>
 #include <cstring>
 
+#include "maps/array_index.h"
 #include "maps/reference_array_map.h"
+#include "prog/kernel_objects.h"
 #include "prog/program_references.h"
 #include "prog/run.h"
 
@@ -35,7 +37,18 @@ const MapBinding* Run::inner_map(const MapBinding& outer, const void* key) const
   return nullptr;
 }
 
+/// A device in a map, which programs may read: its number, and in the wide form the id of its program.
+uint64_t Run::lookup_device(const MapBinding& map, const void* key) {
+  const void* const place =
+      map.references != nullptr ? map.references->place(load_index(key)) : map.map->find(*lease_, key);
+  uint64_t word = 0;
+  if (place == nullptr || !map.map->lookup(key, &word, 0) || !device_exists(static_cast<uint32_t>(word))) return 0;
+  grant_constant(place, map.value_size);
+  return reinterpret_cast<uint64_t>(place);
+}
+
 uint64_t Run::lookup_reference(const MapBinding& map, const void* key) {
+  if (map.values == ValueMeaning::kDevice) return lookup_device(map, key);
   if (map.values != ValueMeaning::kMap) {
     stop(EINVAL, "bpf_map_lookup_elem(): programs cannot look into a map of that type");
     return 0;

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "syscall/commands.h"
+#include "syscall/map_access.h"
 #include "syscall/process.h"
 #include "syscall/program_owner.h"
 
@@ -36,7 +37,7 @@ std::string map_lines(const OpenObject& object) {
                 "map_type:\t%u\nkey_size:\t%u\nvalue_size:\t%u\nmax_entries:\t%u\nmap_flags:\t0x%x\n"
                 "map_extra:\t0x%llx\nmemlock:\t%llu\nmap_id:\t%u\nfrozen:\t%u\n",
                 header.spec.type, header.spec.key_size, header.spec.value_size, header.spec.max_entries,
-                header.spec.flags, static_cast<unsigned long long>(header.spec.extra),
+                shown_flags(header.spec), static_cast<unsigned long long>(header.spec.extra),
                 static_cast<unsigned long long>(header.memory), object.id,
                 header.frozen.load(std::memory_order_relaxed));
   std::string lines = text;

@@ -41,7 +41,7 @@ Answer map_info(Caller& caller, const OpenObject& object) {
   info.key_size = header.spec.key_size;
   info.value_size = header.spec.value_size;
   info.max_entries = header.spec.max_entries;
-  info.map_flags = header.spec.flags;
+  info.map_flags = shown_flags(header.spec);
   info.map_extra = header.spec.extra;
   std::memcpy(info.name, header.name, sizeof info.name);
   if (header.btf_id != 0) {

@@ -509,6 +509,32 @@ TEST_F(ObjectOracleTest, AfXdpSockets) {
   });
 }
 
+// A program may read a device's entry: its number, and the program beside it.
+TEST_F(ObjectOracleTest, ProgramsReadDevices) {
+  compare([](ObjectSession& session) {
+    for (const uint32_t type : {BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH}) {
+      const int map = session.create(type, 4, 8, 2);
+      session.flags_of(map);
+      session.update(map, word(1), pair(1, 0));
+      for (const int32_t key : {0, 1, 2}) {
+        session.about("type " + std::to_string(type) + " key " + std::to_string(key));
+        session.run_packet(session.load(BPF_PROG_TYPE_XDP, assemble({
+                                                               store(kW, r10, -4, key),
+                                                               load_map(r1, static_cast<uint32_t>(map)),
+                                                               mov(r2, r10),
+                                                               add(r2, -4),
+                                                               call(1),
+                                                               jump_if(kJeq, r0, 0, 3),
+                                                               load(kW, r1, r0, 0),
+                                                               load(kW, r0, r0, 4),
+                                                               add(r0, r1),
+                                                               exit_(),
+                                                           })));
+      }
+    }
+  });
+}
+
 TEST_F(ObjectOracleTest, RedirectVerdicts) {
   compare([](ObjectSession& session) {
     for (const uint32_t type : {BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_CPUMAP}) {

@@ -120,6 +120,16 @@ int ObjectSession::freeze(int map) {
   return record("freeze", call(BPF_MAP_FREEZE, attr));
 }
 
+int ObjectSession::flags_of(int map) {
+  bpf_map_info info = {};
+  union bpf_attr attr = {};
+  attr.info.bpf_fd = static_cast<uint32_t>(map);
+  attr.info.info = address(&info);
+  attr.info.info_len = sizeof info;
+  const int result = call(BPF_OBJ_GET_INFO_BY_FD, attr);
+  return record("flags " + std::to_string(info.map_flags), result);
+}
+
 int ObjectSession::batch(uint32_t command, int map) {
   Bytes keys(4096), values(4096), cursor(1024);
   union bpf_attr attr = {};

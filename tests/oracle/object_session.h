@@ -38,6 +38,8 @@ class ObjectSession {
   int next_key(int map, const Bytes* key, uint32_t key_size);
   int take(int map, const Bytes& key);
   int freeze(int map);
+  /// Writes the flags down that the map shows.
+  int flags_of(int map);
   int batch(uint32_t command, int map);
   /// The program on a packet of 64 bytes; -1 and `errno` written down, or what it returned.
   int run_packet(int program);
