@@ -34,18 +34,19 @@ uint64_t address(const void* pointer) { return reinterpret_cast<uint64_t>(pointe
 
 class LpmOracleTest : public testing::Test {
  protected:
-  void SetUp() override {
-    if (const std::string reason = kernel_refuses(); !reason.empty()) GTEST_SKIP() << reason;
+  /// One instance for all tests: a process opens it once.
+  static void SetUpTestSuite() {
     char directory[] = "/dev/shm/skep-oracle-XXXXXX";
     ASSERT_NE(mkdtemp(directory), nullptr);
     directory_ = directory;
     setenv("SKEP_DIR", directory, 1);
   }
+  static void TearDownTestSuite() { [[maybe_unused]] const int status = system(("rm -rf " + directory_).c_str()); }
+  void SetUp() override {
+    if (const std::string reason = kernel_refuses(); !reason.empty()) GTEST_SKIP() << reason;
+  }
   void TearDown() override {
     for (const int fd : fds_) close(fd);
-    if (!directory_.empty()) {
-      [[maybe_unused]] const int status = system(("rm -rf " + directory_).c_str());
-    }
   }
 
   /// Creates on both sides; both fail alike or both succeed. The descriptors go to `trie`, if given, or are closed.
@@ -72,7 +73,7 @@ class LpmOracleTest : public testing::Test {
   }
 
   const BpfFunction sides_[2] = {kernel_bpf, skep_bpf};
-  std::string directory_;
+  static inline std::string directory_;
   std::vector<int> fds_;
 };
 
