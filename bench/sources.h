@@ -25,5 +25,6 @@ void add_queues(Suite& suite, const Plan& plan);
 void add_memory(Suite& suite, const Plan& plan);
 void add_lru_speed(Suite& suite, const Plan& plan);
 void add_lru_hits(Suite& suite, const Plan& plan);
+void add_nested(Suite& suite, const Plan& plan);
 
 }  // namespace skep::bench

@@ -89,8 +89,8 @@ class Instance {
   void collect(ObjectKind kind, uint32_t id);
   /// Removes every dead object: at opening, and by those who found the file system full.
   void collect_dead();
-  /// A living map that `wanted(fd)` accepts, of which no client has a descriptor or a pin, so that only holders keep it;
-  /// with its exclusive flock: nobody becomes a user while the descriptor is open. ENOENT otherwise.
+  /// A living map that `wanted(fd)` accepts, of which no client has a descriptor or a pin, so that only holders keep
+  /// it; with its exclusive flock: nobody becomes a user while the descriptor is open. ENOENT otherwise.
   Result<FileDescriptor> open_unused_map(uint32_t id, bool (*wanted)(int fd));
   /// Calls `visit(id)` for the maps that were without a reference when the instance was opened, and yet alive.
   void visit_unused(const std::function<void(uint32_t id)>& visit);

@@ -70,7 +70,8 @@ Result<FileDescriptor> Instance::open_unused_map(uint32_t id, bool (*wanted)(int
   FileDescriptor fd = open_object(ObjectKind::kMap, id, O_RDONLY);
   struct stat info {};
   if (fd.get() < 0 || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(fd.get(), &info) != 0) return fail(ENOENT);
-  if (info.st_nlink < 2 || !wanted(fd.get()) || info.st_nlink - 1 > count_holders(ObjectKind::kMap, id)) return fail(ENOENT);
+  if (info.st_nlink < 2 || !wanted(fd.get()) || info.st_nlink - 1 > count_holders(ObjectKind::kMap, id))
+    return fail(ENOENT);
   return fd;
 }
 

@@ -160,12 +160,12 @@ template <class T>
     ++pc;                                               \
     goto* labels[static_cast<unsigned>(pc->operation)]; \
   } while (false)
-#define TAKE_JUMP()                                                   \
-  do {                                                                \
-    const int64_t distance = pc->offset;                              \
-    pc += distance;                                                   \
+#define TAKE_JUMP()                                                        \
+  do {                                                                     \
+    const int64_t distance = pc->offset;                                   \
+    pc += distance;                                                        \
     if (distance <= 0 && (budget += distance - 1) < 0) goto out_of_budget; \
-    goto* labels[static_cast<unsigned>(pc->operation)];               \
+    goto* labels[static_cast<unsigned>(pc->operation)];                    \
   } while (false)
 // Around everything that may read the budget or stop the run.
 #define LEAVE()            \

@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "syscall/commands.h"
+#include "syscall/last_user.h"
 #include "syscall/open_mode.h"
 #include "syscall/token.h"
 
@@ -38,6 +39,7 @@ Answer prog_get_fd_by_id(Caller& caller) { return open_id(caller, ObjectKind::kP
 Answer map_get_fd_by_id(Caller& caller) {
   const Result<int> mode = open_mode(caller.attr.open_flags, 0);
   if (!mode) return std::unexpected(mode.error());
+  map_lost_its_users(caller.process, caller.attr.map_id);  // before this one becomes one
   return open_id(caller, ObjectKind::kMap, caller.attr.map_id, *mode);
 }
 

@@ -134,10 +134,9 @@ class Loader {
   }
 
   Status check_program() {
-    for (const Step step :
-         {&Loader::add_listed_maps, &Loader::open_btf_of_program, &Loader::check_functions, &Loader::check_infos,
-          &Loader::resolve_loads, &Loader::check_flow, &Loader::check_sleepable, &Loader::prepare,
-          &Loader::check_tail_calls}) {
+    for (const Step step : {&Loader::add_listed_maps, &Loader::open_btf_of_program, &Loader::check_functions,
+                            &Loader::check_infos, &Loader::resolve_loads, &Loader::check_flow, &Loader::check_sleepable,
+                            &Loader::prepare, &Loader::check_tail_calls}) {
       if (Status status = (this->*step)(); !status) return status;
     }
     return {};
