@@ -144,7 +144,6 @@ class Run {
   /// bpf_map_lookup_elem() on a map whose values are not bytes.
   uint64_t lookup_reference(const MapBinding& map, const void* key);
   uint64_t lookup_device(const MapBinding& map, const void* key);
-  uint64_t lookup_device(const MapBinding& map, const void* key);
   [[nodiscard]] const MapBinding* inner_map(const MapBinding& outer, const void* key) const;
   /// The region that allows the access; null when there is none.
   [[nodiscard]] const Region* reach(uint64_t address, uint64_t size, uint8_t right);
