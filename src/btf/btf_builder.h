@@ -37,10 +37,12 @@ class BtfBuilder {
   uint32_t structure(std::string_view name, uint32_t bytes, std::initializer_list<Member> members,
                      BtfKind kind = BtfKind::kStruct, bool flag = false) {
     const uint32_t id = add(kind, name, bytes, static_cast<uint32_t>(members.size()), flag);
-    for (const Member& member : members) {
-      words_.insert(words_.end(), {string(member.name), member.type, member.bit_offset});
-    }
+    for (const Member& member : members) append_member(member);
     return id;
+  }
+  /// One more of the members that the last add() announced.
+  void append_member(const Member& member) {
+    words_.insert(words_.end(), {string(member.name), member.type, member.bit_offset});
   }
   uint32_t array(uint32_t element, uint32_t index, uint32_t length) {
     return add(BtfKind::kArray, "", 0, 0, false, {element, index, length});

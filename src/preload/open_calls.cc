@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The calls that open by name. An object is never opened as a file: on bpffs that is EIO, and its bytes are skep's.
+// The calls that open by name. An object is never opened as a file: its bytes are skep's. As on bpffs a map with BTF
+// can be read as text, and everything else is EIO.
 
 #include <fcntl.h>
 #include <mntent.h>
@@ -17,6 +18,7 @@
 #include "preload/proc_path.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
+#include "preload/text_file.h"
 
 using namespace skep::preload;
 
@@ -62,10 +64,31 @@ int refusal(const ClientPath& path, int flags) {
   return (flags & O_DIRECTORY) != 0 ? ENOTDIR : EIO;
 }
 
+/// What a pinned object is to who opens it: the text of a map, as a new descriptor; -1 and errno.
+int open_object(const char* path, int flags) {
+  const int object = real::open(path, O_RDONLY | O_CLOEXEC);
+  if (object < 0) return -1;
+  const int text = open_map_text(object, flags);
+  const int error = errno;
+  real::close(object);
+  errno = error;
+  return text;
+}
+
+FILE* open_object_stream(const char* path, const char* mode) {
+  const int flags = std::strchr(mode, 'e') != nullptr ? O_CLOEXEC : 0;
+  const int fd = open_object(path, flags);
+  if (fd < 0) return nullptr;
+  FILE* stream = fdopen(fd, "r");
+  if (stream == nullptr) real::close(fd);
+  return stream;
+}
+
 int open_for_client(int directory, const char* name, int flags, mode_t mode) {
   const ClientPath path(name);
   if (path.mapped()) {
     if (const int error = refusal(path, flags)) {
+      if (error == EIO && (flags & O_ACCMODE) == O_RDONLY) return open_object(path.get(), flags);
       errno = error;
       return -1;
     }
@@ -79,9 +102,11 @@ int open_for_client(int directory, const char* name, int flags, mode_t mode) {
   if (fd < 0 || name[0] == '/' || (flags & O_PATH) != 0) return fd;
   if ((relative_paths_matter.load(std::memory_order_relaxed) || inherited_directory_matters()) &&
       is_pinned_object(fd)) {
+    const int text = open_map_text(fd, flags);
+    const int error = errno;
     real::close(fd);
-    errno = EIO;
-    return -1;
+    errno = error;
+    return text;
   }
   return fd;
 }
@@ -137,6 +162,7 @@ SKEP_TAKES FILE* fopen(const char* name, const char* mode) {
   const ClientPath path(name);
   if (path.mapped()) {
     if (const int error = refusal(path, flags_of(mode))) {
+      if (error == EIO && flags_of(mode) == O_RDONLY) return open_object_stream(path.get(), mode);
       errno = error;
       return nullptr;
     }

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,6 +12,7 @@
 #include "preload/client_path.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
+#include "preload/text_file.h"
 #include "syscall/fdinfo.h"
 
 namespace skep::preload {
@@ -28,11 +28,6 @@ class OwnDescriptor {
     if (fd_ >= 0) real::close(fd_);
   }
   [[nodiscard]] int get() const { return fd_; }
-  int release() {
-    const int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
 
  private:
   int fd_;
@@ -170,11 +165,7 @@ std::optional<int> open_proc_text(const ProcPath& path, int flags) {
   std::optional<int> result;
   const std::string text = proc_text(path);
   if (!text.empty()) {
-    OwnDescriptor file(memfd_create("skep-proc", (flags & O_CLOEXEC) != 0 ? MFD_CLOEXEC : 0));
-    if (file.get() >= 0 && write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
-        lseek(file.get(), 0, SEEK_SET) == 0) {
-      result = file.release();
-    }
+    if (const int fd = open_text(text, flags); fd >= 0) result = fd;
   }
   errno = saved_errno;
   return result;
