@@ -21,6 +21,21 @@ bool has_values(Run& run, const MapBinding& map) {
   return false;
 }
 
+/// The kinds that bpf_for_each_map_elem() exists for.
+bool can_be_walked(uint32_t type) {
+  switch (type) {
+    case BPF_MAP_TYPE_ARRAY:
+    case BPF_MAP_TYPE_PERCPU_ARRAY:
+    case BPF_MAP_TYPE_HASH:
+    case BPF_MAP_TYPE_PERCPU_HASH:
+    case BPF_MAP_TYPE_LRU_HASH:
+    case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+      return true;
+    default:
+      return false;
+  }
+}
+
 constexpr const char* kReadOnlyMap = "the map may not be written by programs (BPF_F_RDONLY_PROG)";
 
 }  // namespace
@@ -60,7 +75,10 @@ uint64_t map_delete_elem(Run& run, uint64_t a, uint64_t b, uint64_t, uint64_t, u
 uint64_t for_each_map_elem(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t) {
   const auto& map = *memory<const MapBinding>(a);
   const auto& callback = *memory<const FunctionEntry>(b);
-  if (!has_values(run, map)) return 0;
+  if (!can_be_walked(map.map->spec().type)) {
+    run.stop(EINVAL, "bpf_for_each_map_elem() does not know maps of that type");
+    return 0;
+  }
   if (d != 0) return error_value(EINVAL);
   const auto calls = map.map->for_each(run.lease(), [&](const void* key, void* value) {
     // A short key may be the walk's own variable: the program gets it in memory that outlives the callback.
