@@ -81,10 +81,11 @@ bool LruClock::pass(uint32_t list, Hand hand, uint32_t wanted, Claim& claim) con
   return true;
 }
 
-/// Looks at what a hand passed; how many elements have to go.
-uint32_t LruClock::age(LruControl& control, Hand hand, const Claim& claim, uint32_t* victims) const {
+/// Looks at what a hand passed; how many elements have to go. More may by now than when it passed them, since their
+/// bytes change at any time: those beyond `wanted` wait for the next round.
+uint32_t LruClock::age(LruControl& control, Hand hand, const Claim& claim, uint32_t wanted, uint32_t* victims) const {
   uint32_t found = 0, warmed = 0, cooled = 0;
-  for (uint32_t rest = claim.members; rest != 0; rest &= rest - 1) {
+  for (uint32_t rest = claim.members; rest != 0 && found < wanted; rest &= rest - 1) {
     const uint32_t element = claim.first + static_cast<uint32_t>(std::countr_zero(rest)) + 1;
     const uint8_t byte = uses_.of(element);
     if (hand == Hand::kEvery || (byte & LruUses::kUses) == 0) {
@@ -119,11 +120,12 @@ uint32_t LruClock::choose(uint32_t cpu, uint32_t (&victims)[kMostVictims]) const
   Claim claim;
   for (uint32_t windows = 0; found < wanted_ && windows < (found == 0 ? kLongSearch : kShortSearch); ++windows) {
     const Hand hand = load(control.warm_elements) + least_cold <= share_ ? Hand::kCold : Hand::kWarm;
-    if (pass(list, hand, wanted_ - found, claim)) found += age(control, hand, claim, victims + found);
+    const uint32_t wanted = wanted_ - found;
+    if (pass(list, hand, wanted, claim)) found += age(control, hand, claim, wanted, victims + found);
   }
   // All are in use: the next best one goes, as long as there is one.
   for (uint32_t passed = 0; found == 0 && passed <= positions_; passed += window_ == 1 ? 1 : window_ / 2) {
-    if (pass(list, Hand::kEvery, 1, claim)) found += age(control, Hand::kEvery, claim, victims + found);
+    if (pass(list, Hand::kEvery, 1, claim)) found += age(control, Hand::kEvery, claim, 1, victims);
   }
   return found;
 }

@@ -25,7 +25,8 @@ namespace skep {
 ///
 /// Operations: choose.
 /// Invariants
-///   C1 Whatever the bytes and the control words hold, choose() ends and gives numbers of elements.
+///   C1 Whatever the bytes and the control words hold, and become meanwhile, choose() ends and gives numbers of
+///      elements, kMostVictims at most.
 /// Ordering guarantees: none; the numbers are hints, and the chain decides whether the element still is in it.
 /// Progress: lock-free. A hand moves by one compare-and-swap, whose winner alone looks at what it passed, so a process
 ///   that dies there leaves nothing to repair: its elements are looked at in the next round.
@@ -54,7 +55,7 @@ class LruClock {
   [[nodiscard]] uint32_t window_at(uint32_t list, uint32_t position) const;
   [[nodiscard]] uint32_t members(uint32_t first, uint8_t mask, uint8_t value) const;
   bool pass(uint32_t list, Hand hand, uint32_t wanted, Claim& claim) const;
-  uint32_t age(LruControl& control, Hand hand, const Claim& claim, uint32_t* victims) const;
+  uint32_t age(LruControl& control, Hand hand, const Claim& claim, uint32_t wanted, uint32_t* victims) const;
   void recount(uint32_t list) const;
 
   const LruUses uses_;
