@@ -103,6 +103,17 @@ TEST_P(HashDamageTest, WritesInPlaceByNobody) {
   }
 }
 
+TEST_P(HashDamageTest, ElementsUnderTagsThatAreNotTheirs) {
+  for (const int tag : {0x00, 0x80, 0xff}) {
+    each_bucket([tag](Bucket& b) {
+      for (auto& its_tag : b.tags) its_tag = static_cast<uint8_t>(tag);
+    });
+    read_in_every_way();
+    const Lease lease(machine());
+    EXPECT_LE(*map_->for_each(lease, [](const void*, void*) { return Visit::kContinue; }), kEntries);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, HashDamageTest, ::testing::Values(BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_HASH),
                          [](const auto& kind) { return kind.param == BPF_MAP_TYPE_HASH ? "Hash" : "PerCpu"; });
 

@@ -114,9 +114,9 @@ void HashMap<kKeySize, kPerCpu>::copy_matching(const Bucket& head, uint64_t word
   }
 }
 
-/// Erases the `count` elements that copy_matching() found, from the last to the first, so that those which are left stay
-/// where they are (an erase moves the end of the chain into the hole). How many it erased: all, or fewer with the error
-/// in `run`.
+/// Erases the `count` elements that copy_matching() found, from the last to the first, so that those which are left
+/// stay where they are (an erase moves the end of the chain into the hole). How many it erased: all, or fewer with the
+/// error in `run`.
 template <uint32_t kKeySize, bool kPerCpu>
 uint32_t HashMap<kKeySize, kPerCpu>::erase_matching(Run& run, Hold& hold, uint8_t tag, uint8_t mask, uint32_t count) {
   for (uint32_t erased = 0; erased < count; ++erased) {
@@ -267,8 +267,12 @@ Result<uint64_t> HashMap<kKeySize, kPerCpu>::for_each(const Lease& lease,
         return found;
       });
       if (element == 0) break;
+      const int its_tag = probe(next.data()).tag;
+      if (its_tag < tag || (its_tag == tag && compare_stored_keys(next.data(), current.data(), key_size()) <= 0)) {
+        break;  // under a tag that is not its own: no skep wrote this chain, and it would come again
+      }
       std::memcpy(current.data(), next.data(), key_room);
-      tag = probe(current.data()).tag;
+      tag = its_tag;
       ++visited;
       void* value = kPerCpu ? table_.elements().part(element, lease.cpu()) : table_.elements().value(element);
       if (visit(current.data(), value) == Visit::kStop) return visited;  // a key that stays what it is
