@@ -104,7 +104,8 @@ Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word,
         break;
       case Waiter::Verdict::kTimedOut:
         return fail(ETIMEDOUT);
-      case Waiter::Verdict::kOwnThread:  // cannot be: leaf locks are not held across calls
+      case Waiter::Verdict::kOwnThread:  // what a signal handler interrupted
+        return fail(EDEADLK);
       case Waiter::Verdict::kTryAgain:
         break;
     }
@@ -171,12 +172,12 @@ Result<uint32_t> ElementPool::steal(const Actor& actor) {
 }
 
 /// As steal(), in a map whose elements are evicted: one look at each magazine, since the caller makes room if need be,
-/// and nothing of what others evicted for themselves.
+/// and so not behind a live holder that does not move, nor at what others evicted for themselves.
 Result<uint32_t> ElementPool::take_from_others(const Actor& actor) {
   for (uint32_t slot = 0, slots = seen_slots(); slot < slots; ++slot) {
     HashMagazine& victim = magazines_[slot];
     if (victim.count.load(std::memory_order_acquire) <= load(victim.evicted)) continue;
-    if (auto status = lock(actor, victim.lock); !status) return std::unexpected(status.error());
+    if (!lock(actor, victim.lock, Patience::kShort)) continue;
     const uint32_t element = pop(actor, victim);
     unlock(victim.lock);
     if (element != 0) return element;
@@ -439,6 +440,7 @@ Result<uint32_t> ElementPool::take_shared_spare(const Actor& actor) {
     const ProcessTag process{holder == actor.slot ? 0 : load(journals_[holder].process)};
     const auto verdict = waiter->wait(holder, process);
     if (verdict == Waiter::Verdict::kTimedOut) return fail(ETIMEDOUT);
+    if (verdict == Waiter::Verdict::kOwnThread) return fail(EDEADLK);
     if (verdict == Waiter::Verdict::kHolderGone) {
       if (const auto repaired = repair_.repair_all(actor); !repaired) return std::unexpected(repaired.error());
       waiter.reset();

@@ -90,13 +90,13 @@ class ElementPool {
 
   /// LRU: how elements have been used; not any() where elements are not evicted, or nobody may write.
   [[nodiscard]] const LruUses& uses() const { return uses_; }
-  /// LRU: puts the journal's to_free back, for this slot's own next insert, and keeps the magazine locked. At most
-  /// kMostEvicted times between begin_put_back(), with an empty magazine, and end_put_back().
-  static constexpr uint32_t kMostEvicted = HashMagazine::kTransfer;
+  /// LRU: puts the journal's to_free back, for this slot's own next insert, and keeps the magazine locked. Any number
+  /// of times between begin_put_back() and end_put_back(), as long as has_room().
   void push_evicted(const Actor& actor);
+  [[nodiscard]] bool has_room(const Actor& actor) const {
+    return load(magazines_[actor.slot].count) < HashMagazine::kCapacity;
+  }
   void end_put_back(const Actor& actor) { unlock(magazines_[actor.slot].lock); }
-  /// LRU: whether the slot has an element at hand.
-  [[nodiscard]] bool has_evicted(const Actor& actor) const { return load(magazines_[actor.slot].count) != 0; }
   /// LRU: elements that others evicted for themselves may be taken as well.
   void share_evicted();
 

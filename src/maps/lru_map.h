@@ -31,7 +31,8 @@ namespace skep {
 /// Progress: a writer that finds no free element lets go of its own chain first, then takes the chains of several
 ///   elements that should go, one at a time and only where nobody holds them: nobody waits while it has a chain. Where
 ///   nothing can be removed (the last elements are on their way to other writers) it takes what others evicted, repairs
-///   what dead processes left, waits for the chain of one element, and tries again, for five seconds.
+///   what dead processes left and tries again. After a whole round in vain it waits for the chain of one element, for
+///   five seconds, which end with ETIMEDOUT if its holder does not move.
 /// Reclamation: elements are reused at once, as in a preallocated hash map.
 /// Crash safety: an eviction is an erase by the writer's slot, which HashTable repairs; bytes and hands are hints that
 ///   need no repair.
@@ -90,7 +91,8 @@ class LruMap final : public HashMap<kKeySize, kPerCpu> {
 
   [[gnu::always_inline]] uint32_t used(const void* key) const {
     const uint32_t element = this->read_element(this->probe(key), key, [](uint64_t, uint32_t) {});
-    if (element != 0) this->table_.pool().uses().touch(element);
+    const LruUses& uses = this->table_.pool().uses();
+    if (element != 0 && uses.any()) uses.touch(element);  // through a read-only window a use cannot be noted
     return element;
   }
   template <class Update>
@@ -106,21 +108,22 @@ class LruMap final : public HashMap<kKeySize, kPerCpu> {
 template <uint32_t kKeySize, bool kPerCpu>
 template <class Update>
 Status LruMap<kKeySize, kPerCpu>::again(const Lease& lease, const Update& update) {
-  constexpr int kImpatient = 4;
+  constexpr int kYieldAfter = 4;   // rounds in vain
+  constexpr int kWaitAfter = 128;  // by then the hands have gone round: there is none whose chain is free
   constexpr std::chrono::seconds kLimit(5);
   std::optional<std::chrono::steady_clock::time_point> limit;
-  for (int round = 0;; ++round) {
+  for (int in_vain = 0;;) {
     if (make_room(lease) == 0) {
       if (const auto repaired = this->table_.repair_all({.slot = lease.slot()}); !repaired) {
         return std::unexpected(repaired.error());
       }
       this->table_.pool().share_evicted();
-      if (round >= kImpatient) {
+      if (++in_vain > kWaitAfter) {
         if (!limit) limit = std::chrono::steady_clock::now() + kLimit;
         if (auto status = wait_for_room(lease); !status) return status;
         if (std::chrono::steady_clock::now() > *limit) return fail(ENOMEM);
-        sched_yield();
       }
+      if (in_vain > kYieldAfter) sched_yield();
     }
     const Status status = update();
     if (status || status.error() != Errno{E2BIG}) return status;
@@ -139,10 +142,10 @@ Status LruMap<kKeySize, kPerCpu>::wait_for_room(const Lease& lease) {
   return place.element != 0 ? this->table_.erase(hold, place) : Status();
 }
 
-/// Moves elements from their chains to the slot's magazine, which is empty; how many.
+/// Moves elements from their chains to the slot's magazine, which is empty, unless a signal handler filled it; how
+/// many.
 template <uint32_t kKeySize, bool kPerCpu>
 uint32_t LruMap<kKeySize, kPerCpu>::make_room(const Lease& lease) {
-  static_assert(LruClock::kMostVictims <= ElementPool::kMostEvicted);
   uint32_t victims[LruClock::kMostVictims];
   Probe probes[LruClock::kMostVictims];
   const uint32_t count = clock_.choose(lease.cpu(), victims);
@@ -154,7 +157,7 @@ uint32_t LruMap<kKeySize, kPerCpu>::make_room(const Lease& lease) {
   const Actor actor{.slot = lease.slot()};
   if (!table.pool().begin_put_back(actor)) return 0;
   uint32_t evicted = 0;
-  for (uint32_t i = 0; i < count; ++i) {
+  for (uint32_t i = 0; i < count && table.pool().has_room(actor); ++i) {
     Hold hold(table, lease, probes[i].bucket, typename Hold::IfFree{});
     if (hold.error() != 0) continue;
     const Place place = table.place_of(hold, probes[i].tag, victims[i]);

@@ -153,6 +153,20 @@ INSTANTIATE_TEST_SUITE_P(
                       LruShape{"PerCpuApart", kLruPerCpu, 4, 8, 256, kApart}),
     [](const auto& shape) { return shape.param.name; });
 
+TEST_P(LruMapTest, ReadOnlyWindowsFindWithoutNotingTheUse) {
+  fill();
+  const auto reader = open_map(last_file(), Access::kReadOnly, machine());
+  ASSERT_TRUE(reader);
+  const Lease lease(machine(), Lease::Cpu{0});
+  for (uint64_t k = 0; k < entries_; ++k) {
+    const void* found = (*reader)->find(lease, key(k).data());
+    ASSERT_NE(found, nullptr);
+    ASSERT_EQ(*static_cast<const uint64_t*>(found), *static_cast<const uint64_t*>(map_->find(lease, key(k).data())));
+    EXPECT_EQ((*reader)->find_percpu(lease, key(k).data(), 0) != nullptr,
+              map_->find_percpu(lease, key(k).data(), 0) != nullptr);
+  }
+}
+
 class LruCreateTest : public testing::MapTest {};
 
 TEST_F(LruCreateTest, RefusesWhatTheKernelRefuses) {
