@@ -43,6 +43,19 @@ class RingbufBell {
     state_.asleep.store(1, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence of whoever calls awaited()
   }
+  /// Makes the FIFO `fd` tell whether `ready()`; if not, the caller may sleep on it: whoever changes that will ring.
+  template <class Ready>
+  void tell(int fd, const Ready& ready) {
+    if (ready()) return set(fd, true);
+    do {
+      announce();
+      if (ready()) return set(fd, true);
+      set(fd, false);
+      // Who rang between the look and the silence is heard now, by what he did or by his having answered the
+      // announcement although somebody else has undone it meanwhile.
+      if (ready()) return set(fd, true);
+    } while (!awaited());
+  }
   /// A descriptor of the FIFO, made where it is missing; -1 and errno when it cannot be had. The caller closes it.
   int open() const;
   /// Makes the FIFO say `ready` to whoever polls it.

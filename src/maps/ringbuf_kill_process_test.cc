@@ -107,6 +107,80 @@ TEST_F(RingbufKillTest, DeathAtEveryStore) {
   }
 }
 
+// Two wanted the same place and died, one before and one after the swap: the record is as long as the latter's, in
+// whichever order they are found.
+TEST_F(RingbufKillTest, TwoDeadWantOnePlace) {
+  if (machine().cpus() < 2) GTEST_SKIP() << "needs two slots of programs";
+  for (const int i : {0, 1, 2, 3, 4, 5}) {
+    const uint32_t winner = static_cast<uint32_t>(i) % 2;
+    const int finder = i / 2;
+    for (const auto& [lost, won] : {std::pair<uint64_t, uint64_t>{24, 1000}, {1000, 24}}) {
+      SCOPED_TRACE(::testing::Message() << "slot " << winner << " got " << won << " bytes, finder " << finder);
+      auto map = ring(4096);
+      {
+        const Lease lease(machine(), Lease::Cpu{0});
+        ASSERT_TRUE(map->output(lease, "first", 5, 0));
+      }
+      const auto die = [&](uint32_t slot, uint64_t size, int point) {
+        return killed(spawn([&, slot] {
+          const Lease lease(machine(), Lease::Cpu{slot});
+          testing::crash_countdown = point;
+          (void)map->reserve(lease, size);
+        }));
+      };
+      // The first point is in make_room(), which a new tenant of a slot always visits.
+      ASSERT_TRUE(die(1 - winner, lost, 2));
+      ASSERT_TRUE(die(winner, won, 3));
+      ASSERT_EQ(map->query(BPF_RB_PROD_POS), 16 + ringbuf::footprint(won));
+      // Zeros look like records that end where the last one does.
+      // Found by the next tenant of the winner's slot, of the loser's, and by a consumer.
+      if (finder == 2) map->help_consumer();
+      const Lease lease(machine(), Lease::Cpu{finder == 0 ? winner : 1 - winner});
+      const std::string zeros(1000, '\0');
+      ASSERT_TRUE(map->output(lease, zeros.data(), zeros.size(), 0));
+      map->help_consumer();
+      std::vector<uint32_t> sizes;
+      RingbufReader reader(map->area());
+      const auto note = [&](const std::byte*, uint32_t size) { sizes.push_back(size); };
+      reader.consume(note);
+      map->help_consumer();
+      reader.consume(note);
+      EXPECT_EQ(sizes, (std::vector<uint32_t>{5, 1000}));
+      EXPECT_EQ(map->query(BPF_RB_AVAIL_DATA), 0u);
+      EXPECT_EQ(map->check().problem, "");
+    }
+  }
+}
+
+// The dead one's last record was consumed long ago, and the room that it had is prepared for the next lap: a new tenant
+// of its slot leaves that alone.
+TEST_F(RingbufKillTest, OldIntentOfTheDead) {
+  if (machine().cpus() < 2) GTEST_SKIP() << "needs two slots of programs";
+  auto map = ring(4096);
+  {
+    const Lease lease(machine(), Lease::Cpu{0});
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(map->output(lease, "before", 6, 0));
+  }
+  EXPECT_FALSE(killed(spawn([&] {
+    const Lease lease(machine(), Lease::Cpu{1});
+    if (!map->output(lease, "first", 5, 0)) _exit(7);
+    _exit(0);
+  })));
+  RingbufReader reader(map->area());
+  {
+    const Lease lease(machine(), Lease::Cpu{0});
+    while (map->query(BPF_RB_PROD_POS) < 4090) {
+      ASSERT_TRUE(map->output(lease, "more", 4, 0));
+      reader.consume();
+    }
+  }
+  ASSERT_EQ(map->query(BPF_RB_PROD_POS), 4096u);
+  ASSERT_EQ(map->check().problem, "");
+  const Lease lease(machine(), Lease::Cpu{1});
+  ASSERT_TRUE(map->output(lease, "last", 4, 0));
+  EXPECT_EQ(map->check().problem, "");
+}
+
 // Every record that was submitted before its producer died comes out, once and in order; at most the one in the making
 // does not.
 TEST_F(RingbufKillTest, EveryRecordCounted) {

@@ -2,10 +2,12 @@
 #include "maps/ringbuf_map.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "machine/waiter.h"
@@ -14,8 +16,6 @@
 
 namespace skep {
 namespace {
-
-constexpr uint64_t kNameless = ringbuf::kBusy;  // the header of prepared room
 
 Status check(const MapSpec& spec, const MachineShape&) {
   return check_ringbuf(spec, BPF_F_NUMA_NODE | BPF_F_RB_OVERWRITE);
@@ -49,6 +49,7 @@ RingbufMap::RingbufMap(MapSegments segments, Machine& machine)
       intents_(reinterpret_cast<Intent*>(&control_ + 1)),
       area_(segments_.user.data(), spec().max_entries),
       overwrites_((spec().flags & BPF_F_RB_OVERWRITE) != 0),
+      lap_shift_(std::countr_zero(spec().max_entries)),
       bell_(control_.bell, machine_, header().file.id, false) {}
 
 std::byte* RingbufMap::reserve_slowly(const Lease& lease, uint64_t size) {
@@ -57,16 +58,17 @@ std::byte* RingbufMap::reserve_slowly(const Lease& lease, uint64_t size) {
   const uint64_t tag = lease.process().value;
   Intent& intent = intents_[lease.slot()];
   if (intent.owner.load(std::memory_order_relaxed) >> 32 != tag) {
-    settle_predecessor(intent);
+    if (!settle_predecessor(intent)) return nullptr;
     intent.position.store(kNoPosition, std::memory_order_relaxed);
     intent.owner.store(tag << 32, std::memory_order_release);
   }
-  // No room: what was tried before must not look like a reservation of this slot (R5).
-  if (!make_room(lease, length)) {
-    intent.position.store(kNoPosition, std::memory_order_release);
-    return nullptr;
+  while (make_room(lease, length)) {
+    // Others may have been quicker.
+    if (std::byte* const record = claim(intent, tag, size); record != nullptr) return record;
   }
-  return reserve(lease, size);
+  // What was tried before must not look like a reservation of this slot (R5).
+  intent.position.store(kNoPosition, std::memory_order_release);
+  return nullptr;
 }
 
 Status RingbufMap::output(const Lease& lease, const void* data, uint64_t size, uint64_t flags) {
@@ -200,6 +202,7 @@ uint64_t RingbufMap::pass_finished(uint64_t position, uint64_t end) {
 
 /// The first record from `position` on that may stay when producers go on to `wanted`; busy ones stay.
 uint64_t RingbufMap::give_way(uint64_t position, uint64_t pending, uint64_t wanted) const {
+  if (pending - position > area_.size()) position = pending;  // made up by a client
   while (position != pending && wanted - position > area_.size() - 1) {
     const uint32_t state = area_.state(position).load(std::memory_order_relaxed);
     const uint64_t length = ringbuf::footprint(state & ringbuf::kLengthMask);
@@ -210,7 +213,12 @@ uint64_t RingbufMap::give_way(uint64_t position, uint64_t pending, uint64_t want
 }
 
 void RingbufMap::fill(uint64_t from, uint64_t to) {
-  for (uint64_t i = 0; i < to - from; i += 8) area_.header(from + i).store(kNameless, std::memory_order_relaxed);
+  while (from != to) {
+    const uint64_t end = from + std::min(to - from, area_.size() - (from & (area_.size() - 1)));
+    const uint64_t header = nameless(from);
+    for (; from < end; from += 8) area_.header(from).store(header, std::memory_order_relaxed);
+    from = end;
+  }
 }
 
 // -- the dead -------------------------------------------------------------------------------------------------------
@@ -220,6 +228,7 @@ bool RingbufMap::abandoned(uint64_t position, uint64_t header, uint64_t end) {
   uint64_t length = header & ringbuf::kLengthMask;
   const ProcessTag owner{static_cast<uint32_t>(header >> 32)};
   if (owner.value == 0) {
+    if (header != nameless(position)) return false;
     length = length_of_nameless(position, end);
     if (length == 0) return false;
     length -= 1;
@@ -233,16 +242,17 @@ bool RingbufMap::abandoned(uint64_t position, uint64_t header, uint64_t end) {
   return true;
 }
 
-/// One more than the length of the record that a dead process reserved at `position` without naming itself; 0: its owner
-/// may be alive, or has named itself meanwhile.
+/// One more than the length of the record that a dead process reserved at `position` without naming itself; 0: its
+/// owner may be alive, or has named itself meanwhile.
 uint64_t RingbufMap::length_of_nameless(uint64_t position, uint64_t end) const {
   uint64_t found = 0;
   bool fits = false;
   for (uint32_t slot = 0; slot < machine_.slots(); ++slot) {
     const Intent& intent = intents_[slot];
-    // Acquire pairs with the release in reserve(): the owner belongs to this position or a later one.
+    // Acquire pairs with the releases in claim(): the owner belongs to this position, or to a later one; then the
+    // header is seen to be named.
     if (intent.position.load(std::memory_order_acquire) != position) continue;
-    const uint64_t owner = intent.owner.load(std::memory_order_relaxed);
+    const uint64_t owner = intent.owner.load(std::memory_order_acquire);
     const ProcessTag tag{static_cast<uint32_t>(owner >> 32)};
     if (tag.value == 0) continue;
     if (tag == machine_.self() || machine_.alive(tag)) return 0;
@@ -254,30 +264,42 @@ uint64_t RingbufMap::length_of_nameless(uint64_t position, uint64_t end) const {
       fits = fits_too;
     }
   }
-  const bool nameless = area_.header(position).load(std::memory_order_acquire) == kNameless;
-  return nameless ? found : 0;
+  return area_.header(position).load(std::memory_order_acquire) == nameless(position) ? found : 0;
 }
 
+/// Whether records follow each other from `position` to `end`. What lies inside a record seldom looks like that:
+/// prepared room that nobody asked for, or data where a header would have an owner.
 bool RingbufMap::chain_ends(uint64_t position, uint64_t end) const {
   while (position != end) {
-    const uint64_t header = area_.header(position).load(std::memory_order_relaxed);
+    if (end - position > area_.size()) return false;
+    const uint64_t header = area_.header(position).load(std::memory_order_acquire);
+    if (header == nameless(position)) return wanted(position);
     const uint64_t length = ringbuf::footprint(static_cast<uint32_t>(header) & ringbuf::kLengthMask);
-    if (end - position > area_.size() || length > end - position) return false;
-    if (header == kNameless) return true;
+    if (header >> 32 == 0 || length > end - position) return false;
     position += length;
   }
   return true;
 }
 
+/// Whether any slot's holder tried to reserve there.
+bool RingbufMap::wanted(uint64_t position) const {
+  return std::any_of(intents_, intents_ + machine_.slots(),
+                     [&](const Intent& intent) { return intent.position.load(std::memory_order_acquire) == position; });
+}
+
 /// The slot has a new tenant: if the last one died before it named its record, that is discarded while its Intent is
-/// still there.
-void RingbufMap::settle_predecessor(Intent& intent) {
+/// still there. False: somebody alive wants the same place and has not gone on, so whose it is cannot be told yet.
+bool RingbufMap::settle_predecessor(const Intent& intent) {
   const uint64_t position = intent.position.load(std::memory_order_acquire);
-  if (position == kNoPosition || intent.owner.load(std::memory_order_relaxed) >> 32 == 0) return;
-  const uint64_t producer = area_.producer().load(std::memory_order_acquire);
-  if (producer - position - 1 >= area_.size()) return;
-  const uint64_t header = area_.header(position).load(std::memory_order_acquire);
-  if (header == kNameless) abandoned(position, header, producer);
+  if (position == kNoPosition || intent.owner.load(std::memory_order_relaxed) >> 32 == 0) return true;
+  for (int patience = 100; patience > 0; --patience) {
+    const uint64_t producer = area_.producer().load(std::memory_order_acquire);
+    if (producer - position - 1 >= area_.size()) return true;
+    const uint64_t header = area_.header(position).load(std::memory_order_acquire);
+    if (header != nameless(position) || abandoned(position, header, producer)) return true;
+    std::this_thread::yield();
+  }
+  return false;
 }
 
 void RingbufMap::help_consumer() {
@@ -308,19 +330,19 @@ CheckReport RingbufMap::check() const {
   }
   for (uint64_t position = from; report.problem.empty() && position != producer;) {
     const uint32_t state = area_.state(position).load(std::memory_order_acquire);
-    const uint64_t length = ringbuf::footprint(state & ringbuf::kLengthMask);
-    if (length > producer - position) {
-      report.problem = "a record reaches over the producer position";
-    } else if ((state & ringbuf::kBusy) != 0 && position < pending) {
-      report.problem = "R4: a busy record lies before the pending position";
-    } else if ((state & ringbuf::kBusy) != 0) {
+    if ((state & ringbuf::kBusy) != 0) {
+      if (position < pending) report.problem = "R4: a busy record lies before the pending position";
       break;
     }
+    const uint64_t length = ringbuf::footprint(state & ringbuf::kLengthMask);
+    if (length > producer - position) report.problem = "a record reaches over the producer position";
     report.elements += (state & ringbuf::kDiscard) == 0;
     position += length;
   }
   for (uint64_t position = producer; report.problem.empty() && position < limit; position += 8) {
-    if (area_.header(position).load(std::memory_order_acquire) != kNameless) report.problem = "R1: prepared room is not";
+    if (area_.header(position).load(std::memory_order_acquire) != nameless(position)) {
+      report.problem = "R1: prepared room is not";
+    }
   }
   report.free_elements = area_.size() - (producer - from);
   return report;

@@ -21,8 +21,9 @@ namespace skep {
 ///   A record:  u32 length, kBusy until it is submitted, kDiscard | u32 tag of the owner's process | data | to 8 bytes
 ///
 ///   positions:   pending <= producer <= limit <= min(consumer, pending) + size - 8
-///   data:        | committed, discarded, busy records | prepared: every 8 bytes a header "busy, no owner" | not yet |
+///   data:        | committed, discarded, busy records | prepared: every 8 bytes a header "nameless"       | not yet |
 ///                 ^ consumer                          ^ producer                                         ^ limit
+///   nameless:    kBusy, no owner, and in place of the length how often the positions have gone round the ring
 ///
 /// Operations
 ///   reserve   COMMIT = the compare-and-swap of the producer position; then the header names length and owner
@@ -32,14 +33,16 @@ namespace skep {
 ///   prepare   (inside reserve, once per kBatch bytes) advances pending over finished records and raises the limit
 ///
 /// Invariants
-///   R1 Every aligned 8 bytes of [producer, limit) read "busy, no owner" as a header. So a record is busy for consumers
-///      from the moment the producer position passes it, before its owner has written anything.
+///   R1 Every aligned 8 bytes of [producer, limit) are nameless(their position). So a record is busy for consumers from
+///      the moment the producer position passes it, before its owner has written anything; and no place reads the same
+///      twice, so what is found out about a nameless record can be said by a compare-and-swap of its header.
 ///   R2 limit - 8 and everything before it is free: the consumer has passed what was there a lap ago, and so have all
 ///      its owners (pending). With BPF_F_RB_OVERWRITE the overwrite position stands for the consumer's.
 ///   R3 Only the holder of Control::preparer raises the limit and moves pending and the overwrite position.
 ///   R4 While a record lies in front of pending its owner alone writes it, unless the owner's process is dead.
 ///   R5 Whoever swaps the producer position has written start and length into its slot's Intent before, and changes it
-///      only after the header names its owner. So a header without owner finds its owner in an Intent.
+///      only after the header names its owner. So a nameless record finds its owner in an Intent. A dead one's Intent
+///      is overwritten only when it is known which record, if any, it stands for.
 /// Ordering guarantees
 ///   O1 Who sees a producer position sees a header for every record before it (R1; the limit's release store pairs with
 ///      the acquire load in reserve, the compare-and-swap with the consumer's acquire load).
@@ -93,10 +96,14 @@ class RingbufMap final : public Map {
  private:
   static constexpr uint64_t kBatch = 8192;  // bytes prepared at a time, so that the headers passed are still in cache
 
+  [[nodiscard]] std::byte* claim(Intent& intent, uint64_t tag, uint64_t size);
   [[nodiscard]] std::byte* reserve_slowly(const Lease& lease, uint64_t size);
+  [[nodiscard]] uint64_t nameless(uint64_t position) const {
+    return ringbuf::kBusy | ((position >> lap_shift_) & ringbuf::kLengthMask);
+  }
   void finish(std::byte* record, uint64_t flags, uint32_t state);
   void notify(uint64_t position, uint64_t flags);
-  void settle_predecessor(Intent& intent);
+  [[nodiscard]] bool settle_predecessor(const Intent& intent);
   bool make_room(const Lease& lease, uint64_t length);
   bool lock_preparer(const Lease& lease);
   bool prepare(uint64_t length);
@@ -106,26 +113,36 @@ class RingbufMap final : public Map {
   bool abandoned(uint64_t position, uint64_t header, uint64_t end);
   [[nodiscard]] uint64_t length_of_nameless(uint64_t position, uint64_t end) const;
   [[nodiscard]] bool chain_ends(uint64_t position, uint64_t end) const;
+  [[nodiscard]] bool wanted(uint64_t position) const;
 
   Control& control_;
   Intent* const intents_;
   const RingbufArea area_;
   const bool overwrites_;
+  const int lap_shift_;
   RingbufBell bell_;
 };
 
 inline std::byte* RingbufMap::reserve(const Lease& lease, uint64_t size) {
   if (size > ringbuf::kLengthMask) return nullptr;
-  const uint64_t length = ringbuf::footprint(size);
   const uint64_t tag = lease.process().value;
   Intent& intent = intents_[lease.slot()];
-  uint64_t position = area_.producer().load(std::memory_order_relaxed);
   if (intent.owner.load(std::memory_order_relaxed) >> 32 != tag) [[unlikely]]
     return reserve_slowly(lease, size);
-  // Pairs with the release store in prepare(). The differences are signed: clients may write positions.
-  while (static_cast<int64_t>(control_.limit.load(std::memory_order_acquire) - position) >=
-         static_cast<int64_t>(length)) [[likely]] {
-    intent.owner.store(tag << 32 | size, std::memory_order_relaxed);
+  std::byte* const record = claim(intent, tag, size);
+  return record != nullptr ? record : reserve_slowly(lease, size);
+}
+
+/// A record in the prepared room; null: there is not enough of that.
+inline std::byte* RingbufMap::claim(Intent& intent, uint64_t tag, uint64_t size) {
+  const uint64_t length = ringbuf::footprint(size);
+  uint64_t position = area_.producer().load(std::memory_order_relaxed);
+  for (;;) {
+    // Pairs with the release store in prepare(). More room than the ring has: a client made the position up.
+    const uint64_t room = control_.limit.load(std::memory_order_acquire) - position;
+    if (room < length || room > area_.size()) [[unlikely]]
+      return nullptr;
+    intent.owner.store(tag << 32 | size, std::memory_order_release);  // pairs with length_of_nameless()
     commit(intent.position, position);
     // COMMIT. Pairs with the acquire loads of consumers; a full barrier, which RingbufBell asks for.
     if (area_.producer().compare_exchange_weak(position, position + length, std::memory_order_seq_cst,
@@ -135,7 +152,6 @@ inline std::byte* RingbufMap::reserve(const Lease& lease, uint64_t size) {
       return area_.data(position);
     }
   }
-  return reserve_slowly(lease, size);
 }
 
 }  // namespace skep

@@ -6,6 +6,7 @@
 #include <deque>
 #include <random>
 #include <string>
+#include <thread>
 
 #include "maps/ringbuf_test_support.h"
 #include "maps/user_ringbuf_map.h"
@@ -171,8 +172,8 @@ TEST_F(RingbufTest, RandomAgainstModel) {
           break;
         }
       }
-      const bool fits = length <= kSize && producer + length - consumer <= kSize - 1 &&
-                        producer + length - pending <= kSize - 1;
+      const bool fits =
+          length <= kSize && producer + length - consumer <= kSize - 1 && producer + length - pending <= kSize - 1;
       std::byte* const record = map->reserve(lease, size);
       ASSERT_EQ(record != nullptr, fits) << "step " << step << " size " << size;
       if (record == nullptr) continue;
@@ -206,32 +207,79 @@ TEST_F(RingbufTest, RandomAgainstModel) {
 
 // Positions that a client made up lead to refusals and garbage, never outside the ring.
 TEST_F(RingbufTest, HostilePositions) {
-  auto map = ring(4096);
-  const Lease lease(machine());
-  std::mt19937_64 random(11);
-  for (int i = 0; i < 20'000; ++i) {
-    const uint64_t value = random() >> (random() % 64);
-    switch (random() % 5) {
-      case 0:
-        map->area().consumer().store(value);
-        break;
-      case 1:
-        map->area().producer().store(value);
-        break;
-      case 2:
-        map->area().pending().store(value);
-        break;
-      case 3:
-        map->area().header(value).store(random());
-        break;
-      default:
-        break;
+  for (const uint32_t flags : {0u, uint32_t{BPF_F_RB_OVERWRITE}}) {
+    auto map = ring(4096, flags);
+    const Lease lease(machine());
+    std::mt19937_64 random(11);
+    const std::byte* const end = map->area().data(0) - ringbuf::kHeaderSize + 2 * map->area().size();
+    for (int i = 0; i < 20'000; ++i) {
+      const uint64_t value = random() >> (random() % 64);
+      switch (random() % 6) {
+        case 0:
+          map->area().consumer().store(value);
+          break;
+        case 1:
+          map->area().producer().store(value);
+          break;
+        case 2:
+          map->area().pending().store(value);
+          break;
+        case 3:
+          map->area().header(value).store(random());
+          break;
+        case 4:
+          map->area().overwritten().store(value);
+          break;
+        default:
+          break;
+      }
+      const uint64_t size = random() % 4 == 0 ? random() % (1 << 20) : random() % 512;
+      std::byte* const record = map->reserve(lease, size);
+      if (record != nullptr) {
+        ASSERT_GE(record, map->area().data(0));
+        ASSERT_LE(record + size, end) << "step " << i;
+        map->submit(record, 0);
+      }
+      map->help_consumer();
+      (void)map->readable();
+      (void)map->check();
     }
-    std::byte* const record = map->reserve(lease, random() % 512);
-    if (record != nullptr) map->submit(record, 0);
-    map->help_consumer();
-    (void)map->readable();
-    (void)map->check();
+  }
+}
+
+// What a client of libbpf's can reach by its mapping, at any time: the consumer position.
+TEST_F(RingbufTest, HostileConsumer) {
+  for (const uint32_t flags : {0u, uint32_t{BPF_F_RB_OVERWRITE}}) {
+    auto map = ring(8192, flags);
+    std::atomic<bool> done{false};
+    std::jthread hostile([&] {
+      std::mt19937_64 random(5);
+      while (!done.load()) {
+        const uint64_t near = map->area().producer().load() + random() % 32768 - 16384;
+        map->area().consumer().store(random() % 2 == 0 ? near : random());
+      }
+    });
+    std::vector<std::jthread> producers;
+    for (uint32_t id = 0; id < 2; ++id) {
+      producers.emplace_back([&, id] {
+        std::mt19937_64 random(id);
+        for (int i = 0; i < 50'000; ++i) {
+          const Lease lease(machine());
+          const uint64_t size = random() % 600;
+          if (std::byte* const record = map->reserve(lease, size); record != nullptr) {
+            std::memset(record, 0xff, size);
+            map->submit(record, 0);
+          }
+          map->help_consumer();
+        }
+      });
+    }
+    producers.clear();
+    done = true;
+    hostile.join();
+    map->area().consumer().store(map->area().producer().load());
+    const Lease lease(machine());
+    EXPECT_NE(map->reserve(lease, 100), nullptr) << "the ring serves the next client";
   }
 }
 
@@ -261,6 +309,26 @@ TEST_F(RingbufTest, BellRingsForASleeperOnly) {
   bell.announce();
   ASSERT_TRUE(map->output(lease, "e", 1, 0));
   EXPECT_TRUE(readable());
+  close(fd);
+}
+
+// Somebody rings, another consumer takes the record, and the sleeper's silence swallows the ring: he must be announced
+// all the same when he sleeps.
+TEST_F(RingbufTest, SwallowedRing) {
+  auto map = ring(4096);
+  RingbufBell& bell = map->bell();
+  const int fd = bell.open();
+  ASSERT_GE(fd, 0);
+  int looks = 0;
+  bell.tell(fd, [&] {
+    if (++looks == 2) bell.ring();
+    return false;
+  });
+  EXPECT_TRUE(bell.awaited());
+  EXPECT_GT(looks, 3);
+  bell.ring();
+  pollfd state = {.fd = fd, .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&state, 1, 0), 1);
   close(fd);
 }
 
@@ -324,10 +392,11 @@ TEST_F(UserRingbufTest, DrainBelievesNothing) {
   area.header(0).store(8192);
   EXPECT_EQ(drain(), -E2BIG);
   area.header(0).store(0);
-  EXPECT_EQ(map->drain(lease, 0, [&](const UserRingbufMap::Sample&) {
-    EXPECT_EQ(drain(), -EBUSY);
-    return false;
-  }),
+  EXPECT_EQ(map->drain(lease, 0,
+                       [&](const UserRingbufMap::Sample&) {
+                         EXPECT_EQ(drain(), -EBUSY);
+                         return false;
+                       }),
             1);
 }
 

@@ -78,14 +78,9 @@ int move_high(int fd) {
 
 template <class Ring>
 void tell(Ring& ring, int bell, bool (Ring::*ready)() const) {
-  bool is_ready = (ring.*ready)();
-  if (!is_ready && ring.segments().control.writable()) {
-    ring.bell().announce();
-    is_ready = (ring.*ready)();
-  }
-  ring.bell().set(bell, is_ready);
-  // Who rang between the look and the silence is heard now.
-  if (!is_ready && (ring.*ready)()) ring.bell().set(bell, true);
+  // Who may not write into the map cannot announce a sleep; he looks again every RingbufBell::kLookAgain.
+  if (!ring.segments().control.writable()) return ring.bell().set(bell, (ring.*ready)());
+  ring.bell().tell(bell, [&] { return (ring.*ready)(); });
 }
 
 void tell(const Watch& watch) {
@@ -107,6 +102,7 @@ RingWatch begin_watch(int fd, Watches& all) {
   if (opened < 0) return {.bell = -1, .never = 0, .error = errno == 0 ? ENOMEM : errno};
   all.list.push_back({.fd = fd, .bell = move_high(opened), .map = map});
   watched_rings.store(static_cast<uint32_t>(all.list.size()));
+  tell(all.list.back());  // for threads that sleep on the epoll set already
   return describe(all.list.back());
 }
 
