@@ -22,6 +22,8 @@ void add_lookups(Suite& suite, const Plan& plan);
 void add_helpers(Suite& suite, const Plan& plan);
 void add_tries(Suite& suite, const Plan& plan);
 void add_queues(Suite& suite, const Plan& plan);
+/// Ring buffers.
+void add_rings(Suite& suite, const Plan& plan);
 void add_memory(Suite& suite, const Plan& plan);
 void add_lru_speed(Suite& suite, const Plan& plan);
 void add_lru_hits(Suite& suite, const Plan& plan);
