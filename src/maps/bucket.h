@@ -60,7 +60,7 @@ struct alignas(64) Bucket {
   }
 
   /// The slots with an element whose tag is the lowest of those above `tag` (-1: of all). An element that is inserted
-  /// meanwhile is not among them, or under its own tag.
+  /// meanwhile is not among them, or under its own tag. Who finds one of them gone asks again: it hid those above.
   [[nodiscard]] uint32_t lowest_above(int tag) const {
     if (tag == 0xff) return 0;
 #if defined(__SSE2__)

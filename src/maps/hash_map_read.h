@@ -272,10 +272,13 @@ uint32_t HashMap<kKeySize, kPerCpu>::successor(const Bucket& head, int tag, cons
   const HashElements& elements = table_.elements();
   uint32_t best = 0;
   int best_tag = 0x100;
+  // Whether none of the hits was erased or moved meanwhile, which the version tells later than the slot.
   const auto consider = [&](const Bucket& bucket, uint32_t hits) {
+    bool all_stayed = true;
     for (; hits != 0; hits &= hits - 1) {
       const auto slot = static_cast<uint32_t>(std::countr_zero(hits));
       const uint32_t element = bucket.slots[slot].load(std::memory_order_acquire);
+      all_stayed &= static_cast<int32_t>(element) > 0;
       if (!table_.is_element(element)) continue;
       const int its_tag = bucket.tags[slot].load(std::memory_order_relaxed);
       if (its_tag < tag || its_tag > best_tag) continue;
@@ -285,11 +288,14 @@ uint32_t HashMap<kKeySize, kPerCpu>::successor(const Bucket& head, int tag, cons
       best = element;
       best_tag = its_tag;
     }
+    return all_stayed;
   };
   uint32_t steps = 0;
   for (const Bucket* bucket = &head; bucket != nullptr; bucket = table_.next(*bucket, steps)) {
-    if (tag >= 0) consider(*bucket, bucket->match(static_cast<uint8_t>(tag)));
-    if (best_tag != tag) consider(*bucket, bucket->lowest_above(tag));
+    if (tag >= 0) (void)consider(*bucket, bucket->match(static_cast<uint8_t>(tag)));
+    if (best_tag == tag) continue;
+    while (!consider(*bucket, bucket->lowest_above(tag))) {  // others are the lowest now
+    }
   }
   return best;
 }
