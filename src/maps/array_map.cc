@@ -202,6 +202,15 @@ void ArrayMap::settle(const Lease& lease, void* value) {
   if (striped_ && offset / stride_ < max_entries_) (void)striped_->settle(lease, offset / stride_);
 }
 
+bool ArrayMap::copy_key(const void* value, void* key) const {
+  const auto offset = static_cast<uint64_t>(static_cast<const std::byte*>(value) - values_);
+  const uint64_t index = offset / stride_;
+  if (index >= max_entries_) return false;
+  const auto narrow = static_cast<uint32_t>(index);
+  std::memcpy(key, &narrow, sizeof narrow);
+  return true;
+}
+
 CheckReport ArrayMap::check() const {
   CheckReport report = {.elements = max_entries_, .free_elements = 0, .problem = {}};
   const char* problem = striped_ ? striped_->check() : nullptr;

@@ -15,8 +15,9 @@ namespace skep {
 
 /// The parts of a value that copies between users and the map leave out: its special fields (locks, timers, ...).
 ///
-/// Users read zeros there and what they write there is ignored, as in the kernel. Locks stay untouched in the map;
-/// the other fields are zeroed by an update, which is their uninitialised state.
+/// Users read zeros there and what they or programs write there is ignored, as in the kernel. Locks stay untouched in
+/// the map; the others are fields that *own* something (timers, ...): an update zeroes them, which is their
+/// uninitialised state, and whoever kept something for the field finds that it is not named there any more.
 class FieldGaps {
  public:
   explicit FieldGaps(const ValueFields& fields) {
@@ -25,10 +26,18 @@ class FieldGaps {
     add(fields.timer, 16, false);
     add(fields.wq, 16, false);
     add(fields.task_work, 8, false);
-    std::sort(gaps_.begin(), gaps_.begin() + count_, [](const Gap& a, const Gap& b) { return a.offset < b.offset; });
   }
 
   [[nodiscard]] bool any() const { return count_ > 0; }
+  /// Whether there are fields that own something.
+  [[nodiscard]] bool any_owner() const { return owners_; }
+
+  /// Lets go of what the fields of a value in the map own. Any thread and process, at any time.
+  void release(void* value) const {
+    for (uint32_t i = 0; i < count_; ++i) {
+      if (!gaps_[i].lock) zero(static_cast<std::byte*>(value) + gaps_[i].offset, gaps_[i].size);
+    }
+  }
 
   /// Whether every field lies inside a value of `value_size` bytes.
   [[nodiscard]] bool fit(uint32_t value_size) const {
@@ -51,7 +60,7 @@ class FieldGaps {
     }
   }
 
-  /// copy_to_shared() around the locks. `from` has its special fields cleared.
+  /// copy_to_shared() around the locks; fields that own something are released.
   [[gnu::always_inline]] void copy_in(void* shared, const void* from, size_t size) const {
     if (count_ == 0) [[likely]] {
       if (size == 8) return copy_to_shared(shared, from, 8);
@@ -64,8 +73,8 @@ class FieldGaps {
   void copy_around(void* shared, const void* from, size_t size) const {
     size_t done = 0;
     for (uint32_t i = 0; i < count_; ++i) {
-      if (!gaps_[i].lock) continue;
       copy_part(shared, from, done, gaps_[i].offset);
+      if (!gaps_[i].lock) zero(static_cast<std::byte*>(shared) + gaps_[i].offset, gaps_[i].size);
       done = size_t{gaps_[i].offset} + gaps_[i].size;
     }
     copy_part(shared, from, done, size);
@@ -77,7 +86,18 @@ class FieldGaps {
   };
 
   void add(uint32_t offset, uint32_t size, bool lock) {
-    if (offset != ValueFields::kNone) gaps_[count_++] = {offset, size, lock};
+    if (offset == ValueFields::kNone) return;
+    uint32_t at = count_++;  // ascending
+    for (; at > 0 && gaps_[at - 1].offset > offset; --at) gaps_[at] = gaps_[at - 1];
+    gaps_[at] = {offset, size, lock};
+    owners_ |= !lock;
+  }
+
+  /// Such fields are words, aligned as such.
+  static void zero(std::byte* field, uint32_t size) {
+    for (uint32_t at = 0; at < size; at += 8) {
+      __atomic_store_n(reinterpret_cast<uint64_t*>(field + at), uint64_t{0}, __ATOMIC_RELAXED);
+    }
   }
 
   static void copy_part(void* shared, const void* from, size_t begin, size_t end) {
@@ -92,6 +112,7 @@ class FieldGaps {
 
   std::array<Gap, 5> gaps_{};
   uint32_t count_ = 0;
+  bool owners_ = false;
 };
 
 }  // namespace skep

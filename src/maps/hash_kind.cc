@@ -41,9 +41,8 @@ Status check_hash_sizes(const MapSpec& spec, bool per_cpu) {
   const ValueFields& fields = spec.fields;
   if (per_cpu) {
     if (fields.any()) return fail(EOPNOTSUPP);
-  } else if (fields.timer != ValueFields::kNone || fields.wq != ValueFields::kNone ||
-             fields.task_work != ValueFields::kNone || fields.other != 0) {
-    return fail_because(EINVAL, "skep does not support timers, work queues or kernel pointers in map values yet");
+  } else if (fields.other != 0) {
+    return fail_because(EINVAL, "skep does not support kernel pointers in map values yet");
   }
   if (!FieldGaps(fields).fit(spec.value_size)) return fail(EINVAL);
   return {};

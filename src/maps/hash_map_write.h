@@ -265,4 +265,12 @@ void HashMap<kKeySize, kPerCpu>::settle(const Lease& lease, void* value) {
   if (element != 0) table_.settle(lease, element);
 }
 
+template <uint32_t kKeySize, bool kPerCpu>
+bool HashMap<kKeySize, kPerCpu>::copy_key(const void* value, void* key) const {
+  const uint32_t element = table_.elements().element_at(value, parts_, table_.layout().elements);
+  if (element == 0) return false;
+  copy_from_shared(key, table_.elements().key(element), key_size_);
+  return true;
+}
+
 }  // namespace skep

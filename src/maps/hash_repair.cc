@@ -92,6 +92,7 @@ Status HashTable::repair_chain(Hold& hold) {
   raise_version(hold);  // whatever was unlinked, T3 holds from here on
   if (const uint32_t old = load(left.replaced); old != 0) {
     if (load(left.spare) != old && contains(hold, load(left.spare))) commit(left.spare, old);
+    if (load(left.spare) == old) release_fields(old);
     commit(left.replaced, 0);
   }
   if (const uint32_t element = load(left.in_hand); element != 0) {
@@ -103,6 +104,7 @@ Status HashTable::repair_chain(Hold& hold) {
       commit(left.to_free, 0);
     } else {
       if (auto status = pool_.begin_put_back(hold.actor_); !status) return status;
+      release_fields(element);
       pool_.put_back(hold.actor_);
     }
   }

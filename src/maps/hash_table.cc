@@ -118,6 +118,7 @@ Status HashTable::erase(Hold& hold, const Place& place) {
   commit(journal(hold).to_free, place.element);
   commit(place.bucket->slots[place.slot], 0);  // COMMIT
   raise_version(hold);
+  release_fields(place.element);
   if (is_chain) fill_hole(hold, place);
   pool_.put_back(hold.actor_);
   return {};
@@ -131,6 +132,7 @@ Status HashTable::evict(Hold& hold, const Place& place) {
   commit(journal(hold).to_free, place.element);
   commit(place.bucket->slots[place.slot], 0);  // COMMIT
   raise_version(hold);
+  release_fields(place.element);
   if (is_chain) fill_hole(hold, place);
   pool_.push_evicted(hold.actor_);
   return {};

@@ -126,6 +126,7 @@ class HashTable final : public DeadHolderRepair {
     commit(journal(hold).replaced, place.element);
     commit(place.bucket->slots[place.slot], *spare);  // COMMIT; pairs with the acquire loads of readers
     raise_version(hold);
+    release_fields(place.element);
     if (pool_.uses().any()) [[unlikely]]
       pool_.uses().forget(place.element);
     commit(journal(hold).spare, place.element);
@@ -259,6 +260,11 @@ class HashTable final : public DeadHolderRepair {
   [[nodiscard]] bool contains(const Hold& hold, uint32_t element) const;
   [[nodiscard]] const std::byte* staged_part(uint64_t word, uint32_t element, uint32_t cpu) const;
 
+  /// What the special fields of an element own goes once it is unlinked.
+  void release_fields(uint32_t element) const {
+    if (gaps_.any_owner()) [[unlikely]]
+      gaps_.release(elements_.value(element));
+  }
   void raise_version(Hold& hold) {
     hold.word_ += Bucket::kVersionStep;
     commit(hold.head_->word, hold.word_);  // pairs with the acquire of readers' first look at the word

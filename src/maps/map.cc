@@ -49,6 +49,7 @@ Result<uint64_t> Map::for_each(const Lease&, const std::function<Visit(const voi
   return fail(kEnotsupp);
 }
 void Map::settle(const Lease&, void*) {}
+bool Map::copy_key(const void*, void*) const { return false; }
 Status Map::modify(const Lease&, const void*, const std::function<void(void*)>&) { return fail(kEnotsupp); }
 
 }  // namespace skep

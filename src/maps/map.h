@@ -178,6 +178,10 @@ class Map {
   /// over from a dead holder (maps/value_lock.h). Nothing to do for the kinds without such values.
   virtual void settle(const Lease& lease, void* value);
 
+  /// Copies the key (key_size bytes) of the element whose value is at `value`, which a find() gave. False: no such
+  /// place, or a kind whose values have no special fields that need it.
+  virtual bool copy_key(const void* value, void* key) const;
+
   // -- batch support: 524 for the kinds that have none ---------------------------------------------------------------
   struct BatchSupport {
     bool lookup = false, update = false, erase = false, take = false;

@@ -15,6 +15,8 @@ struct ValueFields {
   uint32_t wq = kNone;             // struct bpf_wq, 16 bytes
   uint32_t task_work = kNone;      // struct bpf_task_work, 8 bytes
   uint32_t other = 0;              // 1: kptr, list head, rb root, refcount, ...: fields that no kind supports yet
+  /// Fields that own something: while the map has users, until the value goes.
+  [[nodiscard]] bool any_owner() const { return timer != kNone || wq != kNone || task_work != kNone; }
   [[nodiscard]] bool any() const {
     return spin_lock != kNone || res_spin_lock != kNone || timer != kNone || wq != kNone || task_work != kNone ||
            other != 0;
