@@ -147,6 +147,9 @@ enum {
 enum { BPF_RB_NO_WAKEUP = 1U << 0, BPF_RB_FORCE_WAKEUP = 1U << 1 };
 enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1, BPF_RB_CONS_POS = 2, BPF_RB_PROD_POS = 3, BPF_RB_OVERWRITE_POS = 4 };
 
+/* Flags of bpf_timer_start(). */
+enum { BPF_F_TIMER_ABS = 1U << 0, BPF_F_TIMER_CPU_PIN = 1U << 1 };
+
 /* Flags of BPF_PROG_LOAD and BPF_PROG_TEST_RUN. */
 enum {
   BPF_F_STRICT_ALIGNMENT = 1U << 0,

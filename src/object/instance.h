@@ -92,6 +92,8 @@ class Instance {
   /// A living map that `wanted(fd)` accepts, of which no client has a descriptor or a pin, so that only holders keep
   /// it; with its exclusive flock: nobody becomes a user while the descriptor is open. ENOENT otherwise.
   Result<FileDescriptor> open_unused_map(uint32_t id, bool (*wanted)(int fd));
+  /// Whether some client has a descriptor or a pin of the map. Three system calls where one has a descriptor.
+  [[nodiscard]] bool map_has_users(uint32_t id) const;
   /// Calls `visit(id)` for the maps that were without a reference when the instance was opened, and yet alive.
   void visit_unused(const std::function<void(uint32_t id)>& visit);
 

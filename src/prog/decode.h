@@ -56,8 +56,8 @@ struct DirectValue {
   const MapBinding* binding;
 };
 
-/// A program in the form that the interpreter runs. Immutable.
-struct DecodedCode {
+/// A program in the form that the interpreter runs. Immutable. Programs, and timers with a callback in it, share it.
+struct DecodedCode : std::enable_shared_from_this<DecodedCode> {
   uint32_t type = 0;
   uint32_t expected_attach_type = 0;
   std::vector<Instruction> instructions;

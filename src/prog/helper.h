@@ -27,6 +27,8 @@ enum class Argument : uint8_t {
   kContext,     // the context of this run
   kFunction,    // a function of this program
   kLock,        // the bpf_spin_lock of a map value
+  kTimer,       // the bpf_timer of a map value
+  kMapOfTimer,  // the map that the timer before it belongs to
 };
 
 /// Which program types may call a helper: bits.
@@ -42,6 +44,7 @@ enum HelperTypes : uint16_t {
   kTracing = kKprobe | kTracepoint | kRawTracepoint,
   kSkb = kSocketFilter | kSched | kCgroupSkb,
   kEvery = kSkb | kXdp | kTracing | kSyscall,
+  kUntraced = kSkb | kXdp | kSyscall,
 };
 
 using HelperFunction = uint64_t (*)(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e);

@@ -71,6 +71,12 @@ SKEP_HELPER(dynptr_read);
 SKEP_HELPER(dynptr_write);
 SKEP_HELPER(dynptr_data);
 
+// helpers_timer.cc
+SKEP_HELPER(timer_init);
+SKEP_HELPER(timer_set_callback);
+SKEP_HELPER(timer_start);
+SKEP_HELPER(timer_cancel);
+
 // helpers_text.cc
 SKEP_HELPER(strncmp);
 SKEP_HELPER(strtol);

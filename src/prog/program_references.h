@@ -31,6 +31,8 @@ class ProgramReferences {
     const ReadyProgram* found = programs_.find(id);
     return found != nullptr ? found : open_program(id);
   }
+  /// Whether clients have descriptors or pins of the map; what only programs hold has no users.
+  [[nodiscard]] virtual bool has_users(uint32_t map_id) const = 0;
 
  protected:
   virtual const MapBinding* open_map(uint32_t id) = 0;

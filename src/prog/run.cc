@@ -8,8 +8,8 @@
 
 namespace skep {
 
-uint64_t Run::start(const DecodedCode& code, const Lease& lease, const RunContext& context,
-                    const RunEnvironment& environment) {
+void Run::begin(const DecodedCode& code, const Lease& lease, const RunContext& context,
+                const RunEnvironment& environment) {
   code_ = &code;
   lease_ = &lease;
   environment_ = &environment;
@@ -26,9 +26,33 @@ uint64_t Run::start(const DecodedCode& code, const Lease& lease, const RunContex
                         .rights = Region::kRead | Region::kWrite | Region::kAtomic});
   records_.reset();
   packet_changed();
+}
+
+uint64_t Run::start(const DecodedCode& code, const Lease& lease, const RunContext& context,
+                    const RunEnvironment& environment) {
+  begin(code, lease, context, environment);
+  has_context_ = true;
   const uint64_t arguments[5] = {context_.address(), 0, 0, 0, 0};
   enter(0, arguments, nullptr);
-  const uint64_t result = interpret(*this, 0);
+  return finish(interpret(*this, 0));
+}
+
+uint64_t Run::start_callback(const DecodedCode& code, uint32_t function, const MapBinding& map, const void* key,
+                             void* value, const Lease& lease, const RunEnvironment& environment) {
+  BytesContext none;
+  begin(code, lease, &none, environment);
+  has_context_ = false;
+  if (map_at(reinterpret_cast<uint64_t>(&map)) == nullptr) {  // a map out of a map of maps
+    grant({.start = reinterpret_cast<uint64_t>(&map), .length = sizeof map, .rights = Region::kMap});
+  }
+  grant_constant(key, map.key_size);
+  const uint64_t arguments[5] = {reinterpret_cast<uint64_t>(&map), reinterpret_cast<uint64_t>(key),
+                                 grant_value(map, value), 0, 0};
+  enter(function, arguments, nullptr);
+  return finish(interpret(*this, function));
+}
+
+uint64_t Run::finish(uint64_t result) {
   if (lock_ != nullptr) {
     stop(EDEADLK, "the program ended with a bpf_spin_lock held");
     release_lock();

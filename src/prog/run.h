@@ -16,6 +16,7 @@
 #include "prog/records.h"
 #include "prog/regions.h"
 #include "prog/runtime.h"
+#include "prog/timers.h"
 
 namespace skep {
 
@@ -63,6 +64,9 @@ class Run {
   /// Runs and leaves how it ended in stopped(). Returns R0.
   uint64_t start(const DecodedCode& code, const Lease& lease, const RunContext& context,
                  const RunEnvironment& environment);
+  /// The same from the beginning of a function that gets (map, key, value) and no context.
+  uint64_t start_callback(const DecodedCode& code, uint32_t function, const MapBinding& map, const void* key,
+                          void* value, const Lease& lease, const RunEnvironment& environment);
   [[nodiscard]] int stopped() const { return stop_error_; }
   [[nodiscard]] const std::string& reason() const { return stop_reason_; }
   [[nodiscard]] uint64_t charged() const { return static_cast<uint64_t>(limit_ - budget_); }
@@ -133,6 +137,8 @@ class Run {
   void packet_changed();
   uint64_t lock_value(uint64_t address);
   uint64_t unlock_value(uint64_t address);
+  /// The place of the bpf_timer that an argument was found to be, and the value that holds it.
+  [[nodiscard]] TimerPlace timer_at(uint64_t address);
   /// Memory for an array index that a callback gets as its key, one per depth.
   uint64_t& callback_key() { return callback_keys_[depth_]; }
 
@@ -140,6 +146,10 @@ class Run {
   [[gnu::cold]] void stop(int error, std::string_view reason);
 
  private:
+  void begin(const DecodedCode& code, const Lease& lease, const RunContext& context, const RunEnvironment& environment);
+  uint64_t finish(uint64_t result);
+  /// Whether a register holds the context of this run.
+  [[nodiscard]] bool is_context(uint64_t value) const { return has_context_ && value == context_.address(); }
   void enter(uint32_t index, const uint64_t* arguments, const Instruction* return_to);
   /// bpf_map_lookup_elem() on a map whose values are not bytes.
   uint64_t lookup_reference(const MapBinding& map, const void* key);
@@ -171,6 +181,7 @@ class Run {
   uint32_t depth_ = 0;
   uint32_t tail_calls_ = 0;
   int stop_error_ = 0;
+  bool has_context_ = true;  // callbacks of timers have none
   std::atomic<uint32_t>* lock_ = nullptr;
   std::array<Window, opcode::kRegisters> read_windows_;
   std::array<Window, opcode::kRegisters> write_windows_;

@@ -91,9 +91,17 @@ const char* Run::check_argument(const Helper& helper, uint32_t index, const uint
     case Argument::kNumberOut:
       return value % 8 != 0 ? "is not aligned" : accessible(8, Region::kWrite);
     case Argument::kContext:
-      return value != context_.address() ? "is not the context" : nullptr;
+      return !is_context(value) ? "is not the context" : nullptr;
     case Argument::kFunction:
       return function_at(value) == nullptr ? "is not a function of this program" : nullptr;
+    case Argument::kTimer: {
+      const TimerPlace place = timer_at(value);
+      if (place.field == nullptr) return "is not the bpf_timer of a map value";
+      map = place.map;
+      return nullptr;
+    }
+    case Argument::kMapOfTimer:
+      return map_at(value) != map ? "is not the map that holds the bpf_timer" : nullptr;
     case Argument::kLock:
     case Argument::kAnything:
     case Argument::kSizeOrZero:
@@ -134,6 +142,17 @@ uint64_t Run::call_lookup(const uint64_t* registers) {
     return lookup_reference(*map, reinterpret_cast<const void*>(registers[2]));
   }
   return value == nullptr ? 0 : grant_value(*map, value);
+}
+
+TimerPlace Run::timer_at(uint64_t address) {
+  const Region* region = regions_.find(address, sizeof(TimerField));
+  if (region == nullptr || region->binding == nullptr || region->binding->fields.timer == ValueFields::kNone ||
+      address - region->start != region->binding->fields.timer || address % alignof(TimerField) != 0) {
+    return {};
+  }
+  return {.field = reinterpret_cast<TimerField*>(address),
+          .value = reinterpret_cast<void*>(region->start),
+          .map = region->binding};
 }
 
 // -- locks ------------------------------------------------------------------------------------------------------------

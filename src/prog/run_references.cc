@@ -66,9 +66,9 @@ bool Run::tail_call(const uint64_t* registers) {
     return false;
   }
   const MapBinding* map = map_at(registers[2]);
-  if (registers[1] != context_.address() || map == nullptr || map->values != ValueMeaning::kProgram ||
+  if (!is_context(registers[1]) || map == nullptr || map->values != ValueMeaning::kProgram ||
       map->references == nullptr) {
-    stop(EINVAL, registers[1] != context_.address() ? "bpf_tail_call(): argument 1 is not the context"
+    stop(EINVAL, !is_context(registers[1]) ? "bpf_tail_call(): argument 1 is not the context"
                                                     : "bpf_tail_call(): argument 2 is not a program array");
     return false;
   }

@@ -30,7 +30,7 @@ struct Runner::State {
 
 bool program_type_supported(uint32_t type) { return helper_type_bit(type) != 0; }
 
-Program::Program(std::unique_ptr<DecodedCode> code) : code_(std::move(code)) {}
+Program::Program(std::shared_ptr<DecodedCode> code) : code_(std::move(code)) {}
 Program::~Program() = default;
 
 Result<std::unique_ptr<Program>> Program::prepare(const ProgramDescription& description) {
@@ -55,6 +55,14 @@ Result<uint64_t> Runner::run(const Program& program, const Lease& lease, RunCont
   if (!context_fits(program.type(), context)) return fail_because(EINVAL, "a context of another program type");
   Run& run = state_->run;
   const uint64_t result = run.start(program.code(), lease, context, environment);
+  if (run.stopped() != 0) return fail_because(run.stopped(), run.reason());
+  return result;
+}
+
+Result<uint64_t> Runner::call_back(const DecodedCode& code, uint32_t function, const MapBinding& map, const void* key,
+                                   void* value, const Lease& lease, const RunEnvironment& environment) {
+  Run& run = state_->run;
+  const uint64_t result = run.start_callback(code, function, map, key, value, lease, environment);
   if (run.stopped() != 0) return fail_because(run.stopped(), run.reason());
   return result;
 }

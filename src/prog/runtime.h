@@ -18,7 +18,9 @@
 namespace skep {
 
 struct DecodedCode;       // prog/decode.h
+struct MapBinding;        // prog/decode.h
 class ProgramReferences;  // prog/program_references.h
+class Timers;             // prog/timers.h
 
 /// What a program is made from.
 struct ProgramDescription {
@@ -51,8 +53,8 @@ class Program {
   [[nodiscard]] const DecodedCode& code() const { return *code_; }
 
  private:
-  explicit Program(std::unique_ptr<DecodedCode> code);
-  std::unique_ptr<DecodedCode> code_;
+  explicit Program(std::shared_ptr<DecodedCode> code);
+  std::shared_ptr<DecodedCode> code_;
 };
 
 /// Receives what programs print. Called from inside a run, in any thread.
@@ -70,6 +72,7 @@ class TraceSink {
 struct RunEnvironment {
   TraceSink* trace = nullptr;               // null: what is printed is dropped
   ProgramReferences* references = nullptr;  // null: maps of maps and program arrays seem empty
+  Timers* timers = nullptr;                 // null: timers can neither be armed nor cancelled (EOPNOTSUPP)
   uint64_t instruction_limit = uint64_t{64} << 20;
 };
 
@@ -102,6 +105,11 @@ class Runner {
   /// Runs `program` once on `context` under `lease`, a lease of a CPU. Returns R0.
   Result<uint64_t> run(const Program& program, const Lease& lease, RunContext context,
                        const RunEnvironment& environment = {});
+
+  /// Runs one function of a program, the callback of a timer in the value at `value` of `map`: R1 = map, R2 = key, R3 =
+  /// value. It has no context. Returns R0.
+  Result<uint64_t> call_back(const DecodedCode& code, uint32_t function, const MapBinding& map, const void* key,
+                             void* value, const Lease& lease, const RunEnvironment& environment);
 
   /// Instructions that the last run executed.
   [[nodiscard]] uint64_t instructions() const;

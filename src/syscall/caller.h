@@ -14,6 +14,9 @@
 
 namespace skep {
 
+class Timers;     // prog/timers.h
+class TraceFile;  // syscall/prog_commands_run.h
+
 /// One process's side of an instance: what skep_bpf() works on.
 struct Process {
   explicit Process(std::shared_ptr<Instance> whose);
@@ -23,6 +26,9 @@ struct Process {
   FdTable descriptors{*this};
   /// The inner maps and the targets of tail calls that programs of this process have used.
   const std::unique_ptr<ProgramReferences> references;
+  /// What callbacks of timers print, and the timers of the programs of this process.
+  const std::unique_ptr<TraceFile> timer_trace;
+  const std::unique_ptr<Timers> timers;
 };
 
 /// What a command gets: where it runs, and its arguments after the entry rules (copied in, unknown tail refused, every

@@ -271,7 +271,8 @@ void FdTable::closing(unsigned first, unsigned last) {
     }
     std::atomic<OpenObject*>& entry = chunk->entries[fd % kChunkSize];
     if (const OpenObject* object = entry.load(std::memory_order_relaxed)) {
-      dying_.push_back({.fd = fd, .kind = object->kind, .id = object->id, .type = object->type});
+      const bool ends = object->map != nullptr && ends_with_users(object->map->spec());
+      dying_.push_back({.fd = fd, .kind = object->kind, .id = object->id, .ends_with_users = ends});
       take_out(entry);
     }
   }
@@ -290,7 +291,7 @@ void FdTable::closed(unsigned first, unsigned last) {
     });
   }
   for (const Dying& one : dead) {
-    if (one.kind == ObjectKind::kMap && ends_with_users(one.type)) map_lost_its_users(process_, one.id);
+    if (one.ends_with_users) map_lost_its_users(process_, one.id);
     instance_.collect(one.kind, one.id);
   }
   instance_.machine().run_deferred();

@@ -137,7 +137,7 @@ class FdTable {
     unsigned fd;
     ObjectKind kind;
     uint32_t id;
-    uint32_t type;  // of a map
+    bool ends_with_users;  // a map that loses something with its last user
   };
 
   [[nodiscard]] OpenObject* known(int fd) const {

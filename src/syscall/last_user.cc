@@ -5,15 +5,25 @@
 
 #include <cstddef>
 
+#include "maps/field_gaps.h"
 #include "syscall/reference_store.h"
 
 namespace skep {
 namespace {
 
 bool ends_with_its_users(int fd) {
-  uint32_t type = 0;
-  constexpr uint64_t kType = kHeaderOffset + offsetof(MapHeader, spec) + offsetof(MapSpec, type);
-  return ::pread(fd, &type, sizeof type, static_cast<off_t>(kType)) == sizeof type && ends_with_users(type);
+  MapSpec spec{};
+  constexpr uint64_t kSpec = kHeaderOffset + offsetof(MapHeader, spec);
+  return ::pread(fd, &spec, sizeof spec, static_cast<off_t>(kSpec)) == sizeof spec && ends_with_users(spec);
+}
+
+void release_all_fields(Map& map) {
+  const FieldGaps gaps(map.spec().fields);
+  const Lease lease(map.machine());
+  (void)map.for_each(lease, [&gaps](const void*, void* value) {
+    gaps.release(value);
+    return Visit::kContinue;
+  });
 }
 
 }  // namespace
@@ -24,8 +34,10 @@ void map_lost_its_users(Process& process, uint32_t id) {
     if (!unused) return;
     const Result<std::shared_ptr<Map>> map = process.descriptors.map_of(unused->get());
     if (!map) return;
+    if ((*map)->spec().fields.any_owner()) release_all_fields(**map);
     const MapKind* kind = find_map_kind((*map)->spec().type);
-    (void)ReferenceStore(process, **map, *find_reference_kind(kind->values)).clear();
+    if (kind->values != ValueMeaning::kBytes)
+      (void)ReferenceStore(process, **map, *find_reference_kind(kind->values)).clear();
   }
   // What was in it may have been all that kept the map.
   process.instance->collect(ObjectKind::kMap, id);

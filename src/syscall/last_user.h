@@ -10,10 +10,12 @@ namespace skep {
 // descriptor under the preload library does, whoever runs a program that has such a map, whoever opens it by id, and
 // the next process that opens the instance.
 
-/// Whether maps of that type lose something with their last user.
-[[nodiscard]] constexpr bool ends_with_users(uint32_t type) { return type == BPF_MAP_TYPE_PROG_ARRAY; }
+/// Whether such a map loses something with its last user: its programs, or what the fields of its values own.
+[[nodiscard]] inline bool ends_with_users(const MapSpec& spec) {
+  return spec.type == BPF_MAP_TYPE_PROG_ARRAY || spec.fields.any_owner();
+}
 
-/// Empties the map if it is of such a type and nobody uses it. Costs three system calls where somebody does. Not under
+/// Takes that out of the map if it is such a map and nobody uses it. Costs three system calls where somebody does. Not under
 /// a lease.
 void map_lost_its_users(Process& process, uint32_t id);
 

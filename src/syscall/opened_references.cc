@@ -22,6 +22,8 @@ class OpenedReferences final : public ProgramReferences {
   explicit OpenedReferences(Process& process);
   ~OpenedReferences() override;
 
+  [[nodiscard]] bool has_users(uint32_t map_id) const override { return process_.instance->map_has_users(map_id); }
+
  private:
   const MapBinding* open_map(uint32_t id) override {
     auto map = process_.descriptors.map_by_id(id);

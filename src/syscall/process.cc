@@ -5,8 +5,10 @@
 
 #include <mutex>
 
+#include "prog/timers.h"
 #include "syscall/last_user.h"
 #include "syscall/opened_references.h"
+#include "syscall/prog_commands_run.h"
 
 namespace skep {
 namespace {
@@ -25,7 +27,11 @@ std::mutex& opening() {
 }  // namespace
 
 Process::Process(std::shared_ptr<Instance> whose)
-    : instance(std::move(whose)), references(make_program_references(*this)) {
+    : instance(std::move(whose)),
+      references(make_program_references(*this)),
+      timer_trace(std::make_unique<TraceFile>(*instance)),
+      timers(std::make_unique<Timers>(machine,
+                                      RunEnvironment{.trace = timer_trace.get(), .references = references.get()})) {
   install_user_fault_handlers();
   instance->visit_unused([this](uint32_t id) { map_lost_its_users(*this, id); });
 }

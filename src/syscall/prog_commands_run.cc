@@ -111,13 +111,12 @@ Status TestRun::repeat_on(Lease::Cpu cpu, RunContext context, uint32_t times) {
   const auto program = face_.ready(caller_.descriptors());
   if (!program) return std::unexpected(program.error());
   for (const MapBinding& map : (*program)->code().maps) {
-    if (map.values != ValueMeaning::kBytes && ends_with_users(map.map->spec().type))
-      map_lost_its_users(caller_.process, map.id);
+    if (ends_with_users(map.map->spec())) map_lost_its_users(caller_.process, map.id);
   }
   caller_.machine().run_deferred();  // inner maps and programs that died since
   static thread_local Runner runner;
   TraceFile trace(caller_.instance());
-  const RunEnvironment environment{.trace = &trace, .references = caller_.process.references.get()};
+  const RunEnvironment environment{.trace = &trace, .references = caller_.process.references.get(), .timers = caller_.process.timers.get()};
   const uint64_t began = now_ns();
   Status status{};
   uint32_t done = 0;

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "prog/timers.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <mutex>
+#include <utility>
+
+#include "machine/lease.h"
+#include "prog/clock.h"
+#include "prog/program_references.h"
+
+namespace skep {
+
+thread_local uint64_t t_running_timer = 0;
+
+/// Keeps the locks of all tables of this process across fork(2), so that the child finds them whole.
+class TimerForks {
+ public:
+  static TimerForks& get() {
+    static auto* const forks = new TimerForks;
+    return *forks;
+  }
+  void add(Timers* timers) {
+    const std::scoped_lock lock(mutex_);
+    all_.push_back(timers);
+  }
+  void remove(Timers* timers) {
+    const std::scoped_lock lock(mutex_);
+    std::erase(all_, timers);
+  }
+
+ private:
+  TimerForks() {
+    ::pthread_atfork([] { get().before(); }, [] { get().after(false); }, [] { get().after(true); });
+  }
+  void before() {
+    mutex_.lock();
+    for (Timers* timers : all_) timers->lock();
+  }
+  void after(bool child) {
+    for (Timers* timers : all_) {
+      if (child) {  // the thread stayed behind, with what it was doing
+        (void)timers->thread_.release();
+        (void)timers->runner_.release();
+        timers->running_.store(0);
+        timers->sleeping_until_ = 0;
+        t_running_timer = 0;
+      }
+      timers->unlock();
+    }
+    mutex_.unlock();
+  }
+
+  std::mutex mutex_;
+  std::vector<Timers*> all_;
+};
+
+/// The table is another process's: this one is its forked child, or it is the first use.
+void Timers::Held::begin_anew(uint32_t self) {
+  parents_ = std::make_unique<TimerTable>(std::exchange(timers_.table_, {}));
+  timers_.self_ = self;
+  timers_.sweep_at_ = kSweepSlack;
+}
+
+Timers::Timers(Machine& machine, const RunEnvironment& environment) : machine_(machine), environment_(environment) {
+  environment_.timers = this;
+  TimerForks::get().add(this);
+}
+
+Timers::~Timers() {
+  TimerForks::get().remove(this);
+  if (thread_ == nullptr) return;
+  ending_.store(true);
+  wake();
+  thread_->join();
+}
+
+void Timers::lock() {
+  while (locked_.exchange(true, std::memory_order_acquire)) {
+    while (locked_.load(std::memory_order_relaxed)) ::sched_yield();
+  }
+}
+
+uint32_t Timers::count() {
+  const Held held(*this);
+  return table_.used();
+}
+
+bool Timers::has_users(const MapBinding& map) const {
+  return environment_.references == nullptr || environment_.references->has_users(map.id);
+}
+
+bool Timers::is_dead(uint64_t word) const {
+  const ProcessTag owner = TimerField::owner_of(word);
+  return owner != ProcessTag{} && owner != machine_.self() && !machine_.alive(owner);
+}
+
+int64_t Timers::init(const TimerPlace& place, uint64_t flags) {
+  const auto clock = flags <= UINT32_MAX ? TimerClock::of(static_cast<uint32_t>(flags)) : std::nullopt;
+  if (!clock) return -EINVAL;
+  const uint64_t word = place.field->word();
+  if (word != 0 && !is_dead(word)) return -EBUSY;
+  if (!has_users(*place.map)) return -EPERM;
+  if (!place.field->change(word, TimerField::unowned(clock->code()))) return -EBUSY;
+  place.field->set_state(TimerField::kIdle);
+  return 0;
+}
+
+int64_t Timers::set_callback(const TimerPlace& place, const DecodedCode& code, uint32_t function) {
+  uint64_t word = place.field->word();
+  if (word == 0) return -EINVAL;
+  if (!has_users(*place.map)) return -EPERM;
+  TimerTable::Record made;
+  made.field = place.field;
+  made.value = place.value;
+  made.code = code.shared_from_this();
+  made.function = function;
+  made.map = place.map;
+  if (place.map < code.maps.data() || place.map >= code.maps.data() + code.maps.size()) {
+    made.inner = std::make_shared<MapBinding>(*place.map);
+    made.map = made.inner.get();
+  }
+  std::vector<TimerTable::Record> kept;
+  const Held held(*this);
+  for (; word != 0; word = place.field->word()) {
+    if (TimerTable::Record* mine = table_.find(word); mine != nullptr && TimerField::owner_of(word).value == self_) {
+      std::swap(mine->code, made.code);
+      std::swap(mine->inner, made.inner);
+      mine->map = made.map;
+      mine->function = function;
+      kept.push_back(std::move(made));
+      return 0;
+    }
+    const auto number = take_record(kept);
+    if (!number) return -ENOMEM;
+    TimerTable::Record& record = table_.record(*number);
+    const uint64_t own = TimerField::make({self_}, TimerField::clock_of(word), record.turn, *number);
+    if (!place.field->change(word, own)) {
+      table_.give_back(*number, kept);
+      continue;
+    }
+    place.field->set_state(TimerField::kIdle);
+    made.turn = record.turn;
+    made.queued = record.queued;
+    made.word = own;
+    record = std::move(made);
+    return 0;
+  }
+  return -EINVAL;
+}
+
+int64_t Timers::start(const TimerPlace& place, uint64_t nanoseconds, uint64_t flags, const Lease& lease) {
+  if ((flags & ~uint64_t{BPF_F_TIMER_ABS | BPF_F_TIMER_CPU_PIN}) != 0) return -EINVAL;
+  const uint64_t word = place.field->word();
+  if (TimerField::owner_of(word) != lease.process() || word == 0) return -EINVAL;
+  const TimerClock clock = TimerClock::decode(TimerField::clock_of(word));
+  const uint64_t due =
+      (flags & BPF_F_TIMER_ABS) != 0 ? clock.to_monotonic(nanoseconds) : saturated_sum(TimerClock::now(), nanoseconds);
+  bool earlier = false;
+  {
+    const Held held(*this);
+    TimerTable::Record* record = table_.find(word);
+    if (record == nullptr) return -EINVAL;
+    record->pinned_cpu = (flags & BPF_F_TIMER_CPU_PIN) != 0 ? lease.cpu() : UINT32_MAX;
+    // While the callback runs, that is what others see of the timer; the thread says what comes after it.
+    if (running_.load(std::memory_order_relaxed) != word) place.field->set_state(TimerField::kArmed);
+    earlier = table_.arm(*record, TimerField::record_of(word), due) && due < sleeping_until_;
+    if (thread_ == nullptr && !start_thread()) [[unlikely]]
+      return -ENOMEM;
+  }
+  if (earlier) wake();
+  return 0;
+}
+
+int64_t Timers::cancel(const TimerPlace& place) {
+  for (;;) {
+    const uint64_t word = place.field->word();
+    if (word == 0) return -EINVAL;
+    if (word == t_running_timer) return -EDEADLK;
+    const ProcessTag owner = TimerField::owner_of(word);
+    if (owner == ProcessTag{}) return 0;
+    if (owner != machine_.self()) {
+      if (const int64_t done = cancel_foreign(place, word); done != -EAGAIN) return done;
+      continue;
+    }
+    bool was_armed = false;
+    {
+      std::vector<TimerTable::Record> kept;
+      const Held held(*this);
+      if (!place.field->change(word, TimerField::unowned(TimerField::clock_of(word)))) continue;
+      place.field->set_state(TimerField::kIdle);
+      if (TimerTable::Record* record = table_.find(word)) {
+        was_armed = record->due != TimerTable::kNever;
+        table_.give_back(TimerField::record_of(word), kept);
+      }
+    }
+    wait_for_callback(word);
+    return was_armed ? 1 : 0;
+  }
+}
+
+int64_t Timers::cancel_foreign(const TimerPlace& place, uint64_t word) {
+  const ProcessTag owner = TimerField::owner_of(word);
+  const bool alive = machine_.alive(owner);
+  const uint64_t state = alive ? place.field->state() : uint64_t{TimerField::kIdle};
+  if (state == TimerField::kRunning && t_running_timer != 0) return -EDEADLK;
+  if (!place.field->change(word, TimerField::unowned(TimerField::clock_of(word)))) return -EAGAIN;
+  if (state != TimerField::kRunning) return state == TimerField::kArmed ? 1 : 0;
+  for (uint32_t round = 1; place.field->state() == TimerField::kRunning; ++round) {
+    if (round % 1024 == 0 && !machine_.alive(owner)) break;
+    ::sched_yield();
+  }
+  return 0;
+}
+
+void Timers::wait_for_callback(uint64_t word) const {
+  while (running_.load(std::memory_order_acquire) == word) ::sched_yield();
+}
+
+std::optional<uint32_t> Timers::take_record(std::vector<TimerTable::Record>& kept) {
+  if (table_.used() >= sweep_at_ || table_.used() == TimerTable::kMost) sweep(kept);
+  return table_.take();
+}
+
+/// Lets the records go whose fields do not name them any more.
+void Timers::sweep(std::vector<TimerTable::Record>& kept) {
+  for (uint32_t number = 0; number < table_.size(); ++number) {
+    const TimerTable::Record& record = table_.record(number);
+    if (record.word != 0 && record.field->word() != record.word) table_.give_back(number, kept);
+  }
+  sweep_at_ = uint64_t{table_.used()} * 2 + kSweepSlack;
+}
+
+}  // namespace skep

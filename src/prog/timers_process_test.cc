@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Timers of several processes in the values of one map, and what the dead leave.
+#include <atomic>
+
+#include "prog/timers_test_support.h"
+
+namespace skep {
+namespace {
+
+using testing::kHour;
+using testing::TimersTest;
+
+TEST_F(TimersTest, AForkedChildHasTimersOfItsOwn) {
+  make_map(BPF_MAP_TYPE_ARRAY, 2);
+  prepare_timer(0);
+  ASSERT_EQ(start(0, kHour), 0);
+  Child child([&] {
+    if (timers_->has_thread() || timers_->count() != 0) return false;
+    // The parent's is the parent's.
+    if (start(0, 0) != -EINVAL || timers_->init(place(0), 1) != -EBUSY) return false;
+    prepare_timer(1);
+    if (start(1, 0) != 0 || !eventually([&] { return count(1) == 1; })) return false;
+    // Setting a callback moves it here.
+    if (timers_->set_callback(place(0), program_->code(), callback_) != 0) return false;
+    return start(0, 0) == 0 && eventually([&] { return count(0) == 1; });
+  });
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(start(0, 0), -EINVAL) << "it moved";
+  EXPECT_EQ(timers_->init(place(0), 1), 0) << "to a process that is gone";
+  EXPECT_EQ(timers_->set_callback(place(0), program_->code(), callback_), 0);
+  EXPECT_EQ(start(0, 0), 0);
+  EXPECT_TRUE(eventually([&] { return count(0) == 2; }));
+}
+
+TEST_F(TimersTest, CancelByAnotherProcess) {
+  make_map(BPF_MAP_TYPE_ARRAY, 1);
+  prepare_timer(0);
+  ASSERT_EQ(start(0, kHour), 0);
+  Child child([&] { return timers_->cancel(place(0)) == 1 && timers_->cancel(place(0)) == 0; });
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(start(0, 0), -EINVAL);
+  EXPECT_EQ(count(0), 0u);
+}
+
+TEST_F(TimersTest, KilledProcessesLeaveIdleTimers) {
+  make_map(BPF_MAP_TYPE_HASH, 4);
+  for (int round = 0; round < 30; ++round) {
+    SharedPage<std::atomic<uint32_t>> turns(0u);
+    Child child([&] {
+      for (uint32_t i = 0;; ++i) {
+        const uint32_t key = i % 4;
+        timers_->init(place(key), 1);
+        timers_->set_callback(place(key), program_->code(), callback_);
+        start(key, i % 3 * 1000);
+        if (i % 5 == 0) timers_->cancel(place(key));
+        turns->fetch_add(1);
+      }
+      return true;
+    });
+    ASSERT_TRUE(eventually([&] { return turns->load() > 50; }));
+    child.kill_and_wait();
+    for (uint32_t key = 0; key < 4; ++key) {
+      const int64_t cancelled = timers_->cancel(place(key));
+      EXPECT_TRUE(cancelled == 0 || cancelled == -EINVAL) << cancelled;
+      const int64_t again = timers_->init(place(key), 1);
+      EXPECT_TRUE(again == 0 || again == -EBUSY) << again;
+      ASSERT_EQ(timers_->set_callback(place(key), program_->code(), callback_), 0);
+      const uint64_t before = count(key);
+      ASSERT_EQ(start(key, 0), 0);
+      EXPECT_TRUE(eventually([&] { return count(key) > before; }));
+    }
+  }
+  EXPECT_EQ(maps_[0]->check().problem, "");
+}
+
+}  // namespace
+}  // namespace skep

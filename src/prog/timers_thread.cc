@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// The thread that waits for timers and runs their callbacks.
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <optional>
+#include <system_error>
+
+#include "machine/lease.h"
+#include "prog/clock.h"
+#include "prog/timers.h"
+
+namespace skep {
+namespace {
+
+constexpr uint64_t kUsersBelieved = 1'000'000;  // ns for which a map that had users is not asked about again
+constexpr uint32_t kMostKeySize = 512;          // what a hash map allows
+
+}  // namespace
+
+bool Timers::start_thread() {
+  // The application's signals are for its own threads.
+  sigset_t all, before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    thread_ = std::make_unique<std::thread>([this] { work(); });
+  } catch (const std::system_error&) {  // no more threads for this process
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return thread_ != nullptr;
+}
+
+void Timers::wake() {
+  wake_ups_.fetch_add(1, std::memory_order_seq_cst);
+  ::syscall(SYS_futex, &wake_ups_, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
+
+void Timers::sleep_until(uint64_t due, uint32_t seen) const {
+  timespec until{};
+  until.tv_sec = static_cast<time_t>(due / 1'000'000'000);
+  until.tv_nsec = static_cast<long>(due % 1'000'000'000);
+  // Absolute on CLOCK_MONOTONIC. A wake-up between the look at the table and this call has changed the word.
+  ::syscall(SYS_futex, &wake_ups_, FUTEX_WAIT_BITSET_PRIVATE, seen, due == TimerTable::kNever ? nullptr : &until,
+            nullptr, FUTEX_BITSET_MATCH_ANY);
+}
+
+void Timers::work() {
+  ::prctl(PR_SET_NAME, "skep-timers");
+  ::prctl(PR_SET_TIMERSLACK, 1UL);
+  runner_ = std::make_unique<Runner>();
+  while (!ending_.load()) {
+    const uint32_t seen = wake_ups_.load(std::memory_order_seq_cst);
+    std::optional<uint32_t> number;
+    uint64_t word = 0;
+    uint64_t look = 0;
+    {
+      const Held held(*this);
+      number = table_.pop_due(TimerClock::now());
+      if (number) word = table_.record(*number).word;
+      look = table_.next_look();
+      sleeping_until_ = number ? 0 : look;
+    }
+    if (number) {
+      run_due(*number, word);
+      machine_.run_deferred();  // what the callback left
+    } else if (!ending_.load()) {
+      sleep_until(look, seen);
+    }
+  }
+}
+
+bool Timers::lost_users(const MapBinding& map, uint64_t now) {
+  if (users_map_ == map.id && now - users_seen_ < kUsersBelieved) return false;
+  if (!has_users(map)) return true;
+  users_map_ = map.id;
+  users_seen_ = now;
+  return false;
+}
+
+void Timers::let_go(uint32_t number, uint64_t word) {
+  std::vector<TimerTable::Record> kept;
+  const Held held(*this);
+  if (table_.record(number).word == word) table_.give_back(number, kept);
+}
+
+void Timers::run_due(uint32_t number, uint64_t word) {
+  TimerTable::Record timer;  // keeps what the callback needs, whatever happens to the timer meanwhile
+  {
+    const Held held(*this);
+    if (table_.record(number).word != word) return;
+    timer = table_.record(number);
+  }
+  if (timer.field->word() != word) return let_go(number, word);
+  if (lost_users(*timer.map, TimerClock::now())) {
+    timer.field->change(word, 0);
+    return let_go(number, word);
+  }
+  std::array<std::byte, kMostKeySize> key;
+  if (timer.map->key_size > key.size() || !timer.map->map->copy_key(timer.value, key.data())) {
+    return let_go(number, word);
+  }
+  std::optional<Lease> lease;
+  if (timer.pinned_cpu != UINT32_MAX) {
+    lease.emplace(machine_, Lease::Cpu{timer.pinned_cpu});
+  } else {
+    lease.emplace(machine_, Lease::AnyCpu{});
+  }
+  {
+    const Held held(*this);
+    TimerTable::Record& record = table_.record(number);
+    // Moved, cancelled or deleted while the CPU was waited for.
+    if (record.word != word || record.due > TimerClock::now() || timer.field->word() != word) return;
+    TimerTable::disarm(record);
+    running_.store(word, std::memory_order_relaxed);
+    timer.field->set_state(TimerField::kRunning);
+  }
+  t_running_timer = word;
+  // A callback that breaks a rule stops; there is nobody to tell.
+  (void)runner_->call_back(*timer.code, timer.function, *timer.map, key.data(), timer.value, *lease, environment_);
+  t_running_timer = 0;
+  const Held held(*this);
+  const TimerTable::Record& record = table_.record(number);
+  const bool again = record.word == word && record.due != TimerTable::kNever;
+  timer.field->end_running(again ? TimerField::kArmed : TimerField::kIdle);
+  running_.store(0, std::memory_order_release);  // pairs with the acquire in wait_for_callback()
+}
+
+}  // namespace skep
