@@ -24,6 +24,7 @@ void add_tries(Suite& suite, const Plan& plan);
 void add_queues(Suite& suite, const Plan& plan);
 /// Ring buffers.
 void add_rings(Suite& suite, const Plan& plan);
+void add_timers(Suite& suite, const Plan& plan);
 void add_memory(Suite& suite, const Plan& plan);
 void add_lru_speed(Suite& suite, const Plan& plan);
 void add_lru_hits(Suite& suite, const Plan& plan);
