@@ -21,13 +21,13 @@ std::optional<uint32_t> TimerTable::take() {
   return number;
 }
 
-void TimerTable::give_back(uint32_t number, std::vector<Record>& kept) {
+TimerTable::Record TimerTable::give_back(uint32_t number) {
   Record fresh;
   fresh.turn = static_cast<uint16_t>(records_[number].turn + 1);
   fresh.queued = records_[number].queued;  // its pair is still there, and serves the next timer
-  kept.push_back(std::exchange(records_[number], std::move(fresh)));
   free_.push_back(number);
   --used_;
+  return std::exchange(records_[number], std::move(fresh));
 }
 
 bool TimerTable::queue(Record& record, uint32_t number) {

@@ -45,8 +45,8 @@ class TimerTable {
 
   /// A free record, by number; none: kMost are in use.
   std::optional<uint32_t> take();
-  /// Forgets a timer. What kept its program and map alive is moved to `kept`, to be destroyed outside locks.
-  void give_back(uint32_t number, std::vector<Record>& kept);
+  /// Forgets a timer. What comes back keeps its program and map alive, and is to be destroyed outside locks.
+  [[nodiscard]] Record give_back(uint32_t number);
 
   [[nodiscard]] Record& record(uint32_t number) { return records_[number]; }
   /// The record that a word of this process's own means; null: none.

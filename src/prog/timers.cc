@@ -132,7 +132,6 @@ int64_t Timers::set_callback(const TimerPlace& place, const DecodedCode& code, u
       std::swap(mine->inner, made.inner);
       mine->map = made.map;
       mine->function = function;
-      kept.push_back(std::move(made));
       return 0;
     }
     const auto number = take_record(kept);
@@ -140,7 +139,7 @@ int64_t Timers::set_callback(const TimerPlace& place, const DecodedCode& code, u
     TimerTable::Record& record = table_.record(*number);
     const uint64_t own = TimerField::make({self_}, TimerField::clock_of(word), record.turn, *number);
     if (!place.field->change(word, own)) {
-      table_.give_back(*number, kept);
+      (void)table_.give_back(*number);  // empty
       continue;
     }
     place.field->set_state(TimerField::kIdle);
@@ -189,13 +188,13 @@ int64_t Timers::cancel(const TimerPlace& place) {
     }
     bool was_armed = false;
     {
-      std::vector<TimerTable::Record> kept;
+      TimerTable::Record kept;
       const Held held(*this);
       if (!place.field->change(word, TimerField::unowned(TimerField::clock_of(word)))) continue;
       place.field->set_state(TimerField::kIdle);
       if (TimerTable::Record* record = table_.find(word)) {
         was_armed = record->due != TimerTable::kNever;
-        table_.give_back(TimerField::record_of(word), kept);
+        kept = table_.give_back(TimerField::record_of(word));
       }
     }
     wait_for_callback(word);
@@ -230,7 +229,7 @@ std::optional<uint32_t> Timers::take_record(std::vector<TimerTable::Record>& kep
 void Timers::sweep(std::vector<TimerTable::Record>& kept) {
   for (uint32_t number = 0; number < table_.size(); ++number) {
     const TimerTable::Record& record = table_.record(number);
-    if (record.word != 0 && record.field->word() != record.word) table_.give_back(number, kept);
+    if (record.word != 0 && record.field->word() != record.word) kept.push_back(table_.give_back(number));
   }
   sweep_at_ = uint64_t{table_.used()} * 2 + kSweepSlack;
 }

@@ -8,6 +8,7 @@ namespace skep {
 namespace {
 
 using testing::kHour;
+using testing::kValueSize;
 using testing::TimersTest;
 
 TEST_F(TimersTest, AForkedChildHasTimersOfItsOwn) {
@@ -40,6 +41,27 @@ TEST_F(TimersTest, CancelByAnotherProcess) {
   EXPECT_EQ(child.wait(), 0);
   EXPECT_EQ(start(0, 0), -EINVAL);
   EXPECT_EQ(count(0), 0u);
+}
+
+TEST_F(TimersTest, ValuesDeletedByAnotherProcess) {
+  make_map(BPF_MAP_TYPE_HASH, 3);
+  constexpr uint64_t kSoon = 200'000'000;
+  for (uint32_t key = 0; key < 3; ++key) {
+    prepare_timer(key);
+    ASSERT_EQ(start(key, key == 2 ? 2 * kSoon : kSoon), 0);
+  }
+  const TimerPlace erased = place(0);
+  Child child([&] {
+    const std::array<std::byte, kValueSize> zeros{};
+    const uint32_t first = 0, second = 1;
+    const Lease lease(machine());
+    return maps_[0]->erase(lease, &first) && maps_[0]->update(lease, &second, zeros.data(), 0).has_value();
+  });
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(erased.field->word(), 0u);
+  EXPECT_TRUE(eventually([&] { return count(2) == 1; }));
+  EXPECT_EQ(count(1), 0u);
+  EXPECT_EQ(timers_->count(), 1u) << "the others were let go when they would have been due";
 }
 
 TEST_F(TimersTest, KilledProcessesLeaveIdleTimers) {

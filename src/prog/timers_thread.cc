@@ -84,9 +84,9 @@ bool Timers::lost_users(const MapBinding& map, uint64_t now) {
 }
 
 void Timers::let_go(uint32_t number, uint64_t word) {
-  std::vector<TimerTable::Record> kept;
+  TimerTable::Record kept;
   const Held held(*this);
-  if (table_.record(number).word == word) table_.give_back(number, kept);
+  if (table_.record(number).word == word) kept = table_.give_back(number);
 }
 
 void Timers::run_due(uint32_t number, uint64_t word) {
