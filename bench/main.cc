@@ -108,7 +108,7 @@ int main(int argc, char** argv) {
     void (*add)(Suite&, const Plan&);
   } parts[] = {{"commands", add_commands}, {"lookups", add_lookups}, {"helpers", add_helpers},   {"tries", add_tries},
                {"memory", add_memory},     {"lru", add_lru_speed},   {"lru-hits", add_lru_hits}, {"queues", add_queues},
-               {"rings", add_rings},       {"nested", add_nested}, {"timers", add_timers}};
+               {"rings", add_rings},       {"nested", add_nested},   {"timers", add_timers}};
 
   Suite suite;
   for (const auto& part : parts) {
