@@ -203,9 +203,9 @@ struct LruKind {
 /// What BPF_MAP_CREATE checks, in the kernel's order.
 template <bool kPerCpu>
 Status LruKind<kPerCpu>::check(const MapSpec& spec, const MachineShape&) {
-  constexpr uint32_t kFlags = BPF_F_NO_PREALLOC | BPF_F_NO_COMMON_LRU | BPF_F_NUMA_NODE | BPF_F_RDONLY | BPF_F_WRONLY |
-                              BPF_F_ZERO_SEED | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
-  if ((spec.flags & ~kFlags) != 0) return fail(EINVAL);
+  constexpr uint32_t kLruFlags = BPF_F_NO_PREALLOC | BPF_F_NO_COMMON_LRU | BPF_F_NUMA_NODE | BPF_F_RDONLY |
+                                 BPF_F_WRONLY | BPF_F_ZERO_SEED | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
+  if ((spec.flags & ~kLruFlags) != 0) return fail(EINVAL);
   if ((spec.flags & BPF_F_RDONLY) && (spec.flags & BPF_F_WRONLY)) return fail(EINVAL);
   if ((spec.flags & BPF_F_RDONLY_PROG) && (spec.flags & BPF_F_WRONLY_PROG)) return fail(EINVAL);
   if ((spec.flags & BPF_F_NO_PREALLOC) != 0) return fail(kEnotsupp);

@@ -249,6 +249,9 @@ TEST_F(RingbufTest, HostilePositions) {
 
 // What a client of libbpf's can reach by its mapping, at any time: the consumer position.
 TEST_F(RingbufTest, HostileConsumer) {
+#if defined(SKEP_THREAD_SANITIZER)
+  GTEST_SKIP() << "a consumer that lies has producers write where others still do: a race of its own making";
+#endif
   for (const uint32_t flags : {0u, uint32_t{BPF_F_RB_OVERWRITE}}) {
     auto map = ring(8192, flags);
     std::atomic<bool> done{false};
