@@ -129,6 +129,8 @@ constexpr Code may_goto(int off) { return one(raw(kJmp | kJcond, 0, 0, off, 0));
 constexpr Code call(int32_t helper) { return one(raw(kJmp | kCall, 0, 0, 0, helper)); }
 /// Calls the function `distance` instructions after the next one.
 constexpr Code call_function(int32_t distance) { return one(raw(kJmp | kCall, 0, BPF_PSEUDO_CALL, 0, distance)); }
+/// Calls the kernel function with that type id in the BTF of the running kernel.
+constexpr Code call_kernel(uint32_t btf_id) { return one(raw(kJmp | kCall, 0, BPF_PSEUDO_KFUNC_CALL, 0, btf_id)); }
 constexpr Code exit_() { return one(raw(kJmp | kExit, 0, 0, 0, 0)); }
 
 inline std::vector<bpf_insn> assemble(std::initializer_list<Code> codes) {

@@ -10,6 +10,7 @@
 
 #include "maps/reference_array_map.h"
 #include "prog/helper.h"
+#include "prog/kfunc.h"
 #include "prog/opcode.h"
 
 static_assert(std::endian::native == std::endian::little, "byte swaps and context fields assume it");
@@ -464,7 +465,7 @@ class Decoder {
       out_.imm = index_of_[*target(insn.imm)];
       return nullptr;
     }
-    if (insn.src_reg == BPF_PSEUDO_KFUNC_CALL) return "calling kernel functions is not supported";
+    if (insn.src_reg == BPF_PSEUDO_KFUNC_CALL) return decode_kernel_call(insn);
     if (insn.src_reg != 0) return "BPF_CALL uses reserved fields";
     const Helper* helper = find_helper(static_cast<uint32_t>(insn.imm));
     if (helper == nullptr) return "invalid or unknown helper function";
@@ -476,6 +477,16 @@ class Decoder {
                      : helper->id == kHelperTailCall ? Operation::kCallTail
                                                      : Operation::kCallHelper;
     out_.imm = reinterpret_cast<int64_t>(helper);
+    return nullptr;
+  }
+
+  const char* decode_kernel_call(const bpf_insn& insn) {
+    const auto kfunc = kfunc_of(static_cast<uint32_t>(insn.imm));
+    if (!kfunc) return last_error_sentence();
+    if (((*kfunc)->types & helper_type_bit(description_.type)) == 0) return "program of this type cannot use kfunc";
+    if (!description_.gpl_compatible) return "cannot call kernel function from non-GPL compatible program";
+    out_.operation = Operation::kCallHelper;
+    out_.imm = reinterpret_cast<int64_t>(*kfunc);
     return nullptr;
   }
 

@@ -39,6 +39,10 @@ SKEP_HELPER(get_current_pid_tgid);
 SKEP_HELPER(get_current_uid_gid);
 SKEP_HELPER(get_current_comm);
 
+// kfuncs_sections.cc
+SKEP_HELPER(rcu_read_lock);
+SKEP_HELPER(rcu_read_unlock);
+
 // helpers_redirect.cc
 SKEP_HELPER(redirect);
 SKEP_HELPER(redirect_map);

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "prog/helper.h"
+#include "prog/kfunc.h"
 #include "prog/opcode.h"
 #include "prog/program_image.h"
 
@@ -49,6 +50,24 @@ Result<std::vector<uint32_t>> find_functions(std::span<const bpf_insn> code, Ver
     starts.insert(at, start);
   }
   return starts;
+}
+
+Status check_kernel_calls(std::span<const bpf_insn> code, bool gpl_compatible, bool has_fd_array, VerifierLog& log) {
+  const auto refuse = [&log](int error, const char* reason) -> Status {
+    log.print("%s\n", reason);
+    return fail(error);
+  };
+  for (const bpf_insn& insn : code) {
+    if (insn.code != (kJmp | kCall) || insn.src_reg != BPF_PSEUDO_KFUNC_CALL) continue;
+    const auto kfunc = kfunc_of(static_cast<uint32_t>(insn.imm));
+    if (!kfunc && kfunc.error() == Errno{ENOENT}) return refuse(kEnotsupp, last_error_sentence());
+    if (!gpl_compatible) return refuse(EINVAL, "cannot call kernel function from non-GPL compatible program");
+    if (insn.off < 0) return refuse(EINVAL, "offset < 0 not allowed for kfunc");
+    if (insn.off > 0 && !has_fd_array) return refuse(EPROTO, "kfunc offset > 0 without fd_array is invalid");
+    if (insn.off > 0) return refuse(EINVAL, "BTF fd for kfunc is not a module BTF");
+    if (!kfunc) return refuse(to_int(kfunc.error()), last_error_sentence());
+  }
+  return {};
 }
 
 Status check_jumps(std::span<const bpf_insn> code, std::span<const uint32_t> functions, VerifierLog& log) {

@@ -21,6 +21,11 @@ namespace skep {
 /// E2BIG: more than kMaxFunctions.
 Result<std::vector<uint32_t>> find_functions(std::span<const bpf_insn> code, VerifierLog& log);
 
+/// Calls of kernel functions name functions of this kernel that skep has. 524: the host shows no BTF of its kernel;
+/// EPROTO: BTF of a module without fd_array; EINVAL: no function, a module's, or the program is not GPL-compatible;
+/// EACCES: a function that programs cannot call, or that skep does not have.
+Status check_kernel_calls(std::span<const bpf_insn> code, bool gpl_compatible, bool has_fd_array, VerifierLog& log);
+
 /// Jumps stay inside their function and functions end with an exit or a jump. EINVAL.
 Status check_jumps(std::span<const bpf_insn> code, std::span<const uint32_t> functions, VerifierLog& log);
 
