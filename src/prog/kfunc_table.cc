@@ -27,23 +27,25 @@ constexpr Helper kKfuncs[] = {
 class Numbered {
  public:
   Numbered() {
-    status_ = for_each_kernel_function([this](uint32_t id, std::string_view name) {
-      if (!name.starts_with("bpf_")) return true;
-      if (const Helper* row = find_kfunc(name.substr(4))) rows_.emplace_back(id, row);
-      return true;
-    });
+    const auto types = KernelBtf::read();
+    if (!types) {
+      status_ = std::unexpected(types.error());
+      return;
+    }
+    for (const Helper& row : kKfuncs)
+      rows_.emplace_back(types->find(BtfKind::kFunc, "bpf_" + std::string(row.name)), &row);
   }
 
   [[nodiscard]] Result<const Helper*> find(uint32_t id) const {
     if (!status_) return std::unexpected(status_.error());
-    const auto at = std::ranges::lower_bound(rows_, id, {}, &Row::first);
-    return at != rows_.end() && at->first == id ? at->second : nullptr;
+    const auto at = std::ranges::find(rows_, id, &Row::first);
+    return at != rows_.end() && id != 0 ? at->second : nullptr;
   }
 
  private:
   using Row = std::pair<uint32_t, const Helper*>;
   Status status_;
-  std::vector<Row> rows_;  // ascending
+  std::vector<Row> rows_;  // 0: this kernel has no such function
 };
 
 }  // namespace
@@ -62,9 +64,11 @@ Result<const Helper*> kfunc_of(uint32_t btf_id) {
                         "that programs call by id would be found");
   }
   if (*found != nullptr) return found;
-  const auto name = kernel_function(btf_id);
-  if (!name) return fail_because(EINVAL, "kernel btf_id " + std::to_string(btf_id) + " is not a function");
-  return fail_because(EACCES, "calling kernel function " + *name + " is not allowed");
+  const auto types = KernelBtf::read();
+  if (!types || types->kind_of(btf_id) != BtfKind::kFunc) {
+    return fail_because(EINVAL, "kernel btf_id " + std::to_string(btf_id) + " is not a function");
+  }
+  return fail_because(EACCES, "calling kernel function " + std::string(types->name(btf_id)) + " is not allowed");
 }
 
 }  // namespace skep
