@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "maps/element_pool.h"
 
+#include <skep/abi.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -23,13 +25,20 @@ uint32_t magazine_keeps(const HashLayout& layout, bool growing) {
 
 }  // namespace
 
-ElementPool::ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, bool growing,
+ElementPool::Memory ElementPool::memory_of(const MapSpec& spec) {
+  if ((spec.flags & BPF_F_NO_PREALLOC) == 0) return Memory::kReserved;
+  // Who owns something for the field of a value looks at the field also after the value has gone.
+  return spec.fields.any_owner() ? Memory::kGrowing : Memory::kGrowingAndShrinking;
+}
+
+ElementPool::ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, Memory memory,
                          DeadHolderRepair& repair)
     : layout_(layout),
       window_(window),
       machine_(machine),
-      growing_(growing),
-      keeps_(magazine_keeps(layout, growing)),
+      growing_(memory != Memory::kReserved),
+      shrinking_(memory == Memory::kGrowingAndShrinking),
+      keeps_(magazine_keeps(layout, growing_)),
       repair_(repair),
       elements_(layout, window.data()),
       uses_(layout.lru_lists != 0 && window.writable()
@@ -288,7 +297,7 @@ Status ElementPool::flush(const Actor& actor, HashMagazine& magazine, Patience p
     const uint32_t free = load(chunk.free) + 1;
     commit(chunk.free, free);
     if (free == 1) mark(number, true);
-    if (growing_ && chunk.permanent == 0 && free == layout_.chunk_size(number)) retire(number);
+    if (shrinking_ && chunk.permanent == 0 && free == layout_.chunk_size(number)) retire(number);
   }
   commit(journal.chunk, 0);
   unlock(pool_.lock);

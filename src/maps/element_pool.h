@@ -40,13 +40,18 @@ namespace skep {
 ///   Behind a live one that does not move an operation ends with ETIMEDOUT before it has changed anything; what has
 ///   been changed is finished without waiting (put_back() for about a millisecond, in vain if need be).
 /// Reclamation: where memory comes and goes (BPF_F_NO_PREALLOC), a chunk whose elements are all back waits for a grace
-///   period, because readers may still compare a key in it, and is then given back. One such chunk is kept.
+///   period, because readers may still compare a key in it, and is then given back. One such chunk is kept;
+///   all are where values have fields that own something, since the owner looks at them when the value is gone.
 /// Locks: a magazine, then the pool; a thief holds the magazine it takes from and nothing else. Taken with a bucket
 ///   held. Who evicts has its magazine first, and then takes buckets without waiting for any.
 /// Limits and errno: E2BIG (full), ENOMEM (no memory for a chunk), ETIMEDOUT (a live holder does not move).
 class ElementPool {
  public:
-  ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, bool growing,
+  /// When chunks have memory: from the beginning; from when they are first needed; only while they are.
+  enum class Memory : uint8_t { kReserved, kGrowing, kGrowingAndShrinking };
+  static Memory memory_of(const MapSpec& spec);
+
+  ElementPool(const HashLayout& layout, const Segment& window, Machine& machine, Memory memory,
               DeadHolderRepair& repair);
   ElementPool(const ElementPool&) = delete;
   ElementPool& operator=(const ElementPool&) = delete;
@@ -142,6 +147,7 @@ class ElementPool {
   const Segment& window_;
   Machine& machine_;
   const bool growing_;
+  const bool shrinking_;
   const uint32_t keeps_;  // free elements that a magazine keeps
   DeadHolderRepair& repair_;
   const HashElements elements_;

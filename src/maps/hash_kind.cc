@@ -66,7 +66,7 @@ Status initialise_hash(const MapSegments& segments, Machine& machine, bool per_c
   auto* control = reinterpret_cast<HashControl*>(segments.control.data() + kControlOffset);
   control->hash_function = static_cast<uint32_t>(KeyHash::best());
   NothingToRepair nothing;
-  ElementPool pool(*layout, segments.control, machine, (spec.flags & BPF_F_NO_PREALLOC) != 0, nothing);
+  ElementPool pool(*layout, segments.control, machine, ElementPool::memory_of(spec), nothing);
   return pool.initialise();
 }
 

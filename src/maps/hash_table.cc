@@ -27,7 +27,7 @@ HashTable::HashTable(const HashLayout& layout, const MapSegments& segments, Mach
       overflow_(reinterpret_cast<Bucket*>(segments.control.data() + layout.overflow_table)),
       elements_(layout, segments.control.data()),
       gaps_(segments.header().spec.fields),
-      pool_(layout_, segments.control, machine, (segments.header().spec.flags & BPF_F_NO_PREALLOC) != 0, *this) {}
+      pool_(layout_, segments.control, machine, ElementPool::memory_of(segments.header().spec), *this) {}
 
 int HashTable::wait_for(Hold& hold) {
   SlotJournal& mine = journal(hold);

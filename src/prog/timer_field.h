@@ -25,8 +25,12 @@ namespace skep {
 ///      or hostile bytes make a timer idle, or another one of the same process act, and nothing else.
 ///   2. Word 0 alone decides. Whoever deletes, replaces or evicts the value stores 0 there (FieldGaps::release), in
 ///      whatever process; the owner finds that the word is not the record's any more and lets the record go.
-/// Ordering: word 0 is changed by compare-and-swap, or by the plain store of 0. Word 1 is a hint for others except for
-///   kRunning: released by the owner after the callback, acquired by those who wait for its end.
+/// Ordering
+///   1. Word 0 is changed by compare-and-swap, or by the plain store of 0.
+///   2. Word 1 is a hint for others except for kRunning. The owner says it before it looks at word 0 for the last time
+///      (begin_running()); who takes a timer from another process looks at it after changing word 0 (change(), then
+///      state()): one of the two sees the other. The owner takes it back after the callback, with release; those who
+///      wait for the end acquire that.
 class TimerField {
  public:
   enum State : uint64_t { kIdle = 0, kArmed = 1, kRunning = 2 };
@@ -43,9 +47,16 @@ class TimerField {
   static constexpr uint32_t record_of(uint64_t word) { return static_cast<uint32_t>(word) & ((1U << kRecordBits) - 1); }
 
   [[nodiscard]] uint64_t word() const { return word_.load(std::memory_order_acquire); }
-  bool change(uint64_t from, uint64_t to) { return word_.compare_exchange_strong(from, to, std::memory_order_acq_rel); }
-  [[nodiscard]] uint64_t state() const { return state_.load(std::memory_order_acquire); }
+  bool change(uint64_t from, uint64_t to) { return word_.compare_exchange_strong(from, to, std::memory_order_seq_cst); }
+  [[nodiscard]] uint64_t state() const { return state_.load(std::memory_order_seq_cst); }
   void set_state(State state) { state_.store(state, std::memory_order_release); }
+  /// Says that the callback runs; false: the field has another word than `own`, it may not. Ordering 2.
+  bool begin_running(uint64_t own) {
+    state_.store(kRunning, std::memory_order_seq_cst);
+    if (word_.load(std::memory_order_seq_cst) == own) return true;
+    end_running(kIdle);
+    return false;
+  }
   void end_running(State state) {
     uint64_t running = kRunning;
     state_.compare_exchange_strong(running, state, std::memory_order_release, std::memory_order_relaxed);

@@ -205,10 +205,15 @@ int64_t Timers::cancel(const TimerPlace& place) {
 int64_t Timers::cancel_foreign(const TimerPlace& place, uint64_t word) {
   const ProcessTag owner = TimerField::owner_of(word);
   const bool alive = machine_.alive(owner);
-  const uint64_t state = alive ? place.field->state() : uint64_t{TimerField::kIdle};
-  if (state == TimerField::kRunning && t_running_timer != 0) return -EDEADLK;
-  if (!place.field->change(word, TimerField::unowned(TimerField::clock_of(word)))) return -EAGAIN;
+  if (alive && t_running_timer != 0 && place.field->state() == TimerField::kRunning) return -EDEADLK;
+  const uint64_t idle = TimerField::unowned(TimerField::clock_of(word));
+  if (!place.field->change(word, idle)) return -EAGAIN;
+  const uint64_t state = alive ? place.field->state() : uint64_t{TimerField::kIdle};  // TimerField, Ordering 2
   if (state != TimerField::kRunning) return state == TimerField::kArmed ? 1 : 0;
+  if (t_running_timer != 0) {  // it has just begun
+    (void)place.field->change(idle, word);
+    return -EDEADLK;
+  }
   for (uint32_t round = 1; place.field->state() == TimerField::kRunning; ++round) {
     if (round % 1024 == 0 && !machine_.alive(owner)) break;
     ::sched_yield();

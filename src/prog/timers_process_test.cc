@@ -43,6 +43,35 @@ TEST_F(TimersTest, CancelByAnotherProcess) {
   EXPECT_EQ(count(0), 0u);
 }
 
+TEST_F(TimersTest, NothingRunsAfterCancelByAnotherProcess) {
+  make_map(BPF_MAP_TYPE_ARRAY, 1);
+  ASSERT_EQ(timers_->init(place(0), 1), 0);
+  SharedPage<std::atomic<uint32_t>> armed(0u);
+  SharedPage<std::atomic<uint32_t>> cancelled(0u);
+  constexpr uint32_t kRounds = 3000;
+  Child child([&] {
+    for (uint32_t round = 1; round <= kRounds; ++round) {
+      while (armed->load() != round) sched_yield();
+      for (uint32_t i = 0; i < round % 50; ++i) (void)count(0);
+      const uint64_t before = count(0);
+      const int64_t result = timers_->cancel(place(0));
+      const uint64_t after = count(0);
+      if (result != 0 && (result != 1 || after != before)) return false;
+      for (int i = 0; i < 3; ++i) sched_yield();
+      if (count(0) != after) return false;
+      cancelled->store(round);
+    }
+    return true;
+  });
+  for (uint32_t round = 1; round <= kRounds; ++round) {
+    ASSERT_EQ(timers_->set_callback(place(0), program_->code(), callback_), 0);
+    ASSERT_EQ(start(0, round % 64 * 500), 0);
+    armed->store(round);
+    ASSERT_TRUE(eventually([&] { return cancelled->load() == round; })) << round;
+  }
+  EXPECT_EQ(child.wait(), 0);
+}
+
 TEST_F(TimersTest, ValuesDeletedByAnotherProcess) {
   make_map(BPF_MAP_TYPE_HASH, 3);
   constexpr uint64_t kSoon = 200'000'000;

@@ -24,10 +24,11 @@ constexpr uint32_t kMostKeySize = 512;          // what a hash map allows
 }  // namespace
 
 bool Timers::start_thread() {
-  // The application's signals are for its own threads.
-  sigset_t all, before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  // The application's signals are for its own threads, except for those that an instruction of the thread raises.
+  sigset_t others, before;
+  ::sigfillset(&others);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) ::sigdelset(&others, own);
+  ::pthread_sigmask(SIG_SETMASK, &others, &before);
   try {
     thread_ = std::make_unique<std::thread>([this] { work(); });
   } catch (const std::system_error&) {  // no more threads for this process
@@ -91,6 +92,7 @@ void Timers::let_go(uint32_t number, uint64_t word) {
 
 void Timers::run_due(uint32_t number, uint64_t word) {
   TimerTable::Record timer;  // keeps what the callback needs, whatever happens to the timer meanwhile
+  TimerTable::Record gone;
   {
     const Held held(*this);
     if (table_.record(number).word != word) return;
@@ -114,11 +116,14 @@ void Timers::run_due(uint32_t number, uint64_t word) {
   {
     const Held held(*this);
     TimerTable::Record& record = table_.record(number);
-    // Moved, cancelled or deleted while the CPU was waited for.
-    if (record.word != word || record.due > TimerClock::now() || timer.field->word() != word) return;
+    // Moved or cancelled while the CPU was waited for.
+    if (record.word != word || record.due > TimerClock::now()) return;
+    if (!timer.field->begin_running(word)) {
+      gone = table_.give_back(number);
+      return;
+    }
     TimerTable::disarm(record);
     running_.store(word, std::memory_order_relaxed);
-    timer.field->set_state(TimerField::kRunning);
   }
   t_running_timer = word;
   // A callback that breaks a rule stops; there is nobody to tell.
