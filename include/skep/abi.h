@@ -91,6 +91,8 @@ enum bpf_map_type {
   BPF_MAP_TYPE_USER_RINGBUF = 31,
   BPF_MAP_TYPE_CGRP_STORAGE = 32,
   BPF_MAP_TYPE_ARENA = 33,
+  BPF_MAP_TYPE_INSN_ARRAY = 34,
+  BPF_MAP_TYPE_RHASH = 35,
 };
 
 enum bpf_prog_type {
@@ -145,7 +147,13 @@ enum {
 
 /* Ring buffers: flags of submit, discard, output and drain, and what bpf_ringbuf_query() is asked for. */
 enum { BPF_RB_NO_WAKEUP = 1U << 0, BPF_RB_FORCE_WAKEUP = 1U << 1 };
-enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1, BPF_RB_CONS_POS = 2, BPF_RB_PROD_POS = 3, BPF_RB_OVERWRITE_POS = 4 };
+enum {
+  BPF_RB_AVAIL_DATA = 0,
+  BPF_RB_RING_SIZE = 1,
+  BPF_RB_CONS_POS = 2,
+  BPF_RB_PROD_POS = 3,
+  BPF_RB_OVERWRITE_POS = 4
+};
 
 /* Flags of bpf_timer_start(). */
 enum { BPF_F_TIMER_ABS = 1U << 0, BPF_F_TIMER_CPU_PIN = 1U << 1 };

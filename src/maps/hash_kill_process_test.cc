@@ -115,9 +115,9 @@ class HashKillTest : public testing::MapTest, public ::testing::WithParamInterfa
         break;
       }
       case 7: {
-        uint32_t cursor;
+        std::string cursor(map_->batch_cursor_size(), '\0');
         Verify sink(*this);
-        const BatchResult result = map_->lookup_batch(nullptr, &cursor, 1000, 0, sink);
+        const BatchResult result = map_->lookup_batch(nullptr, cursor.data(), 1000, 0, sink);
         unexpected(result.error, ENOENT);
         break;
       }
@@ -210,7 +210,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, HashKillTest,
                                            KillShape{"Large", kHash, 8, 6000, 60, 0, false},
                                            KillShape{"Locked", kHash, 8, 40, 100, 0, true},
                                            KillShape{"PerCpu", kPerCpu, 8, 24, 100, 0, false},
-                                           KillShape{"PerCpuGrowing", kPerCpu, 16, 32, 2000, kGrow, false}),
+                                           KillShape{"PerCpuGrowing", kPerCpu, 16, 32, 2000, kGrow, false},
+                                           KillShape{"Resizable", BPF_MAP_TYPE_RHASH, 8, 40, 300, kGrow, true}),
                          [](const auto& shape) { return shape.param.name; });
 
 }  // namespace

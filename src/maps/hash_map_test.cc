@@ -34,6 +34,11 @@ class HashModelTest : public testing::MapTest, public ::testing::WithParamInterf
     for (char& c : value) c = static_cast<char>(random_());
     return value;
   }
+  static uint32_t number_in(const std::string& cursor) {
+    uint32_t number;
+    std::memcpy(&number, cursor.data(), sizeof(number));
+    return number;
+  }
   std::string zeros() const { return std::string(value_bytes_, '\0'); }
 
   int update(const std::string& k, const std::string& v, uint64_t flags) {
@@ -79,20 +84,23 @@ class HashModelTest : public testing::MapTest, public ::testing::WithParamInterf
 
   void expect_batches(uint32_t capacity) {
     CollectingSink sink(GetParam().key_size, value_bytes_);
-    uint32_t cursor = 0;
+    std::string cursor(map_->batch_cursor_size(), '\0');
     const void* in = nullptr;
     for (;;) {
-      const BatchResult result = map_->lookup_batch(in, &cursor, capacity, 0, sink);
+      const BatchResult result = map_->lookup_batch(in, cursor.data(), capacity, 0, sink);
       ASSERT_LE(result.count, capacity);
       if (result.error == ENOSPC) {
         ASSERT_EQ(result.count, 0U);
         capacity *= 2;
       } else if (result.error != 0) {
         ASSERT_EQ(result.error, ENOENT);
-        ASSERT_EQ(cursor, std::bit_ceil(GetParam().max_entries));
+        ASSERT_EQ(result.cursor_written, !GetParam().resizes());
+        if (!GetParam().resizes()) {
+          ASSERT_EQ(number_in(cursor), std::bit_ceil(GetParam().max_entries));
+        }
         break;
       }
-      in = &cursor;
+      in = cursor.data();
     }
     expect_collected(sink);
   }
@@ -224,12 +232,12 @@ TEST_P(HashModelTest, TakesAllInBatches) {
     model_[key(number)] = v;
   }
   CollectingSink sink(GetParam().key_size, value_bytes_);
-  uint32_t cursor = 0;
+  std::string cursor(map_->batch_cursor_size(), '\0');
   const void* in = nullptr;
   for (uint32_t capacity = 1;;) {
     const Lease lease(machine());
-    const BatchResult result = map_->take_batch(lease, in, &cursor, capacity, 0, sink);
-    in = &cursor;
+    const BatchResult result = map_->take_batch(lease, in, cursor.data(), capacity, 0, sink);
+    in = cursor.data();
     if (result.error == ENOSPC) capacity += 1;
     if (result.error == ENOENT) break;
   }
@@ -293,6 +301,7 @@ TEST_P(HashModelTest, ManyLookupsAtOnce) {
 }
 
 constexpr uint32_t kHash = BPF_MAP_TYPE_HASH, kPerCpu = BPF_MAP_TYPE_PERCPU_HASH, kGrow = BPF_F_NO_PREALLOC;
+constexpr uint32_t kRhash = BPF_MAP_TYPE_RHASH;
 
 INSTANTIATE_TEST_SUITE_P(Shapes, HashModelTest,
                          ::testing::Values(HashShape{kHash, 4, 4, 1, 0}, HashShape{kHash, 8, 8, 2, 0},
@@ -304,7 +313,11 @@ INSTANTIATE_TEST_SUITE_P(Shapes, HashModelTest,
                                            HashShape{kHash, 8, 70000, 20, kGrow}, HashShape{kHash, 4, 4, 20000, 0},
                                            HashShape{kPerCpu, 4, 8, 100, 0}, HashShape{kPerCpu, 8, 3, 77, 0},
                                            HashShape{kPerCpu, 16, 40, 500, kGrow}, HashShape{kPerCpu, 5, 9, 1, 0},
-                                           HashShape{kPerCpu, 8, 5000, 30, 0}, HashShape{kPerCpu, 8, 32768, 9, kGrow}),
+                                           HashShape{kPerCpu, 8, 5000, 30, 0}, HashShape{kPerCpu, 8, 32768, 9, kGrow},
+                                           HashShape{kRhash, 4, 4, 1, kGrow}, HashShape{kRhash, 8, 8, 3000, kGrow},
+                                           HashShape{kRhash, 3, 5, 300, kGrow}, HashShape{kRhash, 1, 1, 100, kGrow},
+                                           HashShape{kRhash, 37, 61, 400, kGrow},
+                                           HashShape{kRhash, 8, 70000, 20, kGrow}),
                          [](const auto& shape) { return name_of(shape.param); });
 
 }  // namespace

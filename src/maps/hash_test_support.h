@@ -24,12 +24,15 @@ struct HashShape {
   uint32_t max_entries;
   uint32_t flags;
   [[nodiscard]] bool per_cpu() const { return type == BPF_MAP_TYPE_PERCPU_HASH; }
+  [[nodiscard]] bool resizes() const { return type == BPF_MAP_TYPE_RHASH; }
 };
 
 inline std::string name_of(const HashShape& shape) {
-  return std::string(shape.per_cpu() ? "PerCpu" : "Hash") + "Key" + std::to_string(shape.key_size) + "Value" +
-         std::to_string(shape.value_size) + "Max" + std::to_string(shape.max_entries) +
-         (shape.flags & BPF_F_NO_PREALLOC ? "NoPrealloc" : "");
+  return std::string(shape.per_cpu()   ? "PerCpu"
+                     : shape.resizes() ? "Rhash"
+                                       : "Hash") +
+         "Key" + std::to_string(shape.key_size) + "Value" + std::to_string(shape.value_size) + "Max" +
+         std::to_string(shape.max_entries) + (shape.flags & BPF_F_NO_PREALLOC ? "NoPrealloc" : "");
 }
 
 /// The key with that number: distinct for distinct numbers below 256^min(key_size, 8).

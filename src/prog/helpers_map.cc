@@ -30,6 +30,7 @@ bool can_be_walked(uint32_t type) {
     case BPF_MAP_TYPE_PERCPU_HASH:
     case BPF_MAP_TYPE_LRU_HASH:
     case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+    case BPF_MAP_TYPE_RHASH:
       return true;
     default:
       return false;

@@ -55,7 +55,7 @@ inline Result<std::shared_ptr<const OpenObject>> share_map(Caller& caller, uint3
 
 [[nodiscard]] inline bool is_hash(uint32_t type) {
   return type == BPF_MAP_TYPE_HASH || type == BPF_MAP_TYPE_PERCPU_HASH || type == BPF_MAP_TYPE_LRU_HASH ||
-         type == BPF_MAP_TYPE_LRU_PERCPU_HASH || type == BPF_MAP_TYPE_HASH_OF_MAPS;
+         type == BPF_MAP_TYPE_LRU_PERCPU_HASH || type == BPF_MAP_TYPE_HASH_OF_MAPS || type == BPF_MAP_TYPE_RHASH;
 }
 
 /// The client's key into `to`. EINVAL: a key for a keyless map; EFAULT.

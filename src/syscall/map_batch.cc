@@ -87,7 +87,8 @@ Answer walk_out(Caller& caller, const OpenObject& object, const Walk& walk) {
   ShownReferences shown(caller.process, object, sink);
   const BatchResult done = walk(from, out.data(), object.plain_map ? static_cast<BatchSink&>(sink) : shown);
   if (done.error == EFAULT) return fail(EFAULT);
-  const bool count_first = !is_hash(object.type);  // it shows where the cursor cannot be written
+  // Whether the count is written where the cursor cannot be.
+  const bool count_first = !is_hash(object.type) || object.type == BPF_MAP_TYPE_RHASH;
   if ((count_first && !caller.write_back(kCountOffset, done.count)) ||
       (done.cursor_written && !write_user(batch.out_batch, out.data(), cursor_size)) ||
       (!count_first && !caller.write_back(kCountOffset, done.count)))

@@ -41,11 +41,12 @@ Status check_fields(const ValueFields& fields, const MapSpec& spec) {
   if (!fields.any()) return {};
   if ((spec.flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)) != 0) return fail(EACCES);
   const bool locks = fields.spin_lock != ValueFields::kNone || fields.res_spin_lock != ValueFields::kNone;
-  if (locks && spec.type != BPF_MAP_TYPE_HASH && spec.type != BPF_MAP_TYPE_ARRAY) return fail(EOPNOTSUPP);
+  const bool plain =
+      spec.type == BPF_MAP_TYPE_HASH || spec.type == BPF_MAP_TYPE_RHASH || spec.type == BPF_MAP_TYPE_ARRAY;
+  if (locks && !plain) return fail(EOPNOTSUPP);
   const bool later =
       fields.timer != ValueFields::kNone || fields.wq != ValueFields::kNone || fields.task_work != ValueFields::kNone;
-  if (later && spec.type != BPF_MAP_TYPE_HASH && spec.type != BPF_MAP_TYPE_LRU_HASH && spec.type != BPF_MAP_TYPE_ARRAY)
-    return fail(EOPNOTSUPP);
+  if (later && !plain && spec.type != BPF_MAP_TYPE_LRU_HASH) return fail(EOPNOTSUPP);
   return fields.other != 0 ? fail(EOPNOTSUPP) : Status{};
 }
 

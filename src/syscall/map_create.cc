@@ -29,8 +29,9 @@ Status check_attributes(const bpf_attr& attr) {
   if (attr.btf_vmlinux_value_type_id != 0 && (attr.map_type != BPF_MAP_TYPE_STRUCT_OPS || has_types))
     return fail(EINVAL);
   if (attr.btf_key_type_id != 0 && attr.btf_value_type_id == 0) return fail(EINVAL);
-  if (attr.map_extra != 0 && attr.map_type != BPF_MAP_TYPE_BLOOM_FILTER && attr.map_type != BPF_MAP_TYPE_ARENA)
-    return fail(EINVAL);
+  const bool takes_extra = attr.map_type == BPF_MAP_TYPE_BLOOM_FILTER || attr.map_type == BPF_MAP_TYPE_ARENA ||
+                           attr.map_type == BPF_MAP_TYPE_RHASH;
+  if (attr.map_extra != 0 && !takes_extra) return fail(EINVAL);
   if ((attr.map_flags & kAccessFlags) == kAccessFlags) return fail(EINVAL);
   constexpr uint32_t kProgramAccessFlags = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
   if ((attr.map_flags & kProgramAccessFlags) == kProgramAccessFlags) return fail(EINVAL);

@@ -40,6 +40,7 @@ bool sleepable_may_use(uint32_t map_type) {
     case BPF_MAP_TYPE_PERCPU_HASH:
     case BPF_MAP_TYPE_PERCPU_ARRAY:
     case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+    case BPF_MAP_TYPE_RHASH:
     case BPF_MAP_TYPE_ARRAY_OF_MAPS:
     case BPF_MAP_TYPE_HASH_OF_MAPS:
     case BPF_MAP_TYPE_RINGBUF:
@@ -166,6 +167,10 @@ class Loader {
     const bool no_locks = attr_.prog_type == BPF_PROG_TYPE_SOCKET_FILTER || is_tracing(attr_.prog_type);
     if (no_locks && (*object)->has_spin_lock) {
       log_.print("%s progs cannot use bpf_spin_lock yet\n", is_tracing(attr_.prog_type) ? "tracing" : "socket filter");
+      return fail(EINVAL);
+    }
+    if (is_tracing(attr_.prog_type) && (*object)->type == BPF_MAP_TYPE_RHASH) {
+      log_.print("tracing progs cannot use resizable hash maps yet\n");
       return fail(EINVAL);
     }
     if ((attr_.prog_flags & BPF_F_SLEEPABLE) != 0 && !sleepable_may_use((*object)->type)) {
