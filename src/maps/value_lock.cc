@@ -18,6 +18,8 @@ class Patience {
  public:
   enum class Verdict { kTryAgain, kHolderGone, kTimedOut };
 
+  explicit Patience(uint64_t limit) : limit_(limit) {}
+
   Verdict wait(const Machine& machine, ProcessTag holder) {
     if (++steps_ <= kSpins) {
       __builtin_ia32_pause();
@@ -26,32 +28,30 @@ class Patience {
     sched_yield();
     if (steps_ % kYieldsPerCheck != 0) return Verdict::kTryAgain;
     if (!machine.alive(holder)) return Verdict::kHolderGone;
-    const auto limit = started_ + std::chrono::nanoseconds(Waiter::kLimitNanoseconds);
+    const auto limit = started_ + std::chrono::nanoseconds(limit_);
     return std::chrono::steady_clock::now() < limit ? Verdict::kTryAgain : Verdict::kTimedOut;
   }
 
  private:
   static constexpr uint32_t kSpins = 128;
   static constexpr uint32_t kYieldsPerCheck = 64;
+  uint64_t limit_;  // ns
   uint32_t steps_ = 0;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 };
 
-}  // namespace
-
-Result<ValueLock::Taken> ValueLock::acquire(Machine& machine, std::atomic<uint32_t>& word) {
-  if (held_lock != nullptr) return fail(EDEADLK);
+Result<ValueLock::Taken> take(Machine& machine, std::atomic<uint32_t>& word, uint64_t limit) {
+  using Taken = ValueLock::Taken;
   const uint32_t mine = machine.self().value;
   uint32_t seen = 0;
-  // Acquire pairs with the release in release(), here and below.
+  // Acquire pairs with the release of whoever held it, here and below.
   if (word.compare_exchange_strong(seen, mine, std::memory_order_acquire, std::memory_order_relaxed)) {
-    held_lock = &word;
     return Taken::kFree;
   }
-  Patience patience;
+  Patience patience(limit);
   for (uint32_t waited_for = seen;; seen = word.load(std::memory_order_relaxed)) {
     if (seen != waited_for) {
-      patience = Patience();
+      patience = Patience(limit);
       waited_for = seen;
     }
     Taken taken = Taken::kFree;
@@ -61,15 +61,26 @@ Result<ValueLock::Taken> ValueLock::acquire(Machine& machine, std::atomic<uint32
       if (verdict == Patience::Verdict::kTryAgain) continue;
       taken = Taken::kFromDead;
     }
-    if (word.compare_exchange_strong(seen, mine, std::memory_order_acquire, std::memory_order_relaxed)) {
-      held_lock = &word;
-      return taken;
-    }
+    if (word.compare_exchange_strong(seen, mine, std::memory_order_acquire, std::memory_order_relaxed)) return taken;
   }
 }
 
+}  // namespace
+
+Result<ValueLock::Taken> ValueLock::acquire(Machine& machine, std::atomic<uint32_t>& word) {
+  if (held_lock != nullptr) return fail(EDEADLK);
+  const auto taken = take(machine, word, Waiter::kLimitNanoseconds);
+  if (taken) held_lock = &word;
+  return taken;
+}
+
+Status ResilientLock::acquire(Machine& machine, std::atomic<uint32_t>& word) {
+  const auto taken = take(machine, word, kLimitNanoseconds);
+  return taken ? Status{} : std::unexpected(taken.error());
+}
+
 uint32_t ValueLock::wait_until_free(const Machine& machine, const std::atomic<uint32_t>& word) {
-  Patience patience;
+  Patience patience(Waiter::kLimitNanoseconds);
   for (;;) {
     const uint32_t seen = word.load(std::memory_order_acquire);  // pairs with the release in release()
     if (seen == 0 || patience.wait(machine, ProcessTag{seen}) != Patience::Verdict::kTryAgain) return seen;

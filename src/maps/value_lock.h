@@ -37,6 +37,19 @@ class ValueLock {
     return *reinterpret_cast<std::atomic<uint32_t>*>(static_cast<std::byte*>(value) + fields.spin_lock);
   }
 };
+
+/// The 4 bytes of a struct bpf_res_spin_lock: the same word, but of many that a thread may hold at the same time. So
+/// that threads which wait for each other do not wait for ever, the wait is short.
+class ResilientLock {
+ public:
+  static constexpr uint64_t kLimitNanoseconds = 250'000'000;  // the kernel's
+
+  /// The caller has a lease and does not hold this lock. ETIMEDOUT: a live holder does not let go.
+  static Status acquire(Machine& machine, std::atomic<uint32_t>& word);
+  static void release(std::atomic<uint32_t>& word) {
+    word.store(0, std::memory_order_release);  // pairs with the acquire in acquire()
+  }
+};
 static_assert(sizeof(std::atomic<uint32_t>) == 4);
 
 }  // namespace skep

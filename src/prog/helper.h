@@ -20,15 +20,17 @@ enum class Argument : uint8_t {
   kReadableOrNull,  // likewise; null with size 0
   kWritable,
   kWritableOrNull,
-  kSize,        // of the memory before it, at least 1
-  kSizeOrZero,  // of the memory before it
-  kText,        // readable characters with a NUL among them
-  kNumberOut,   // 8 writable, aligned bytes
-  kContext,     // the context of this run
-  kFunction,    // a function of this program
-  kLock,        // the bpf_spin_lock of a map value
-  kTimer,       // the bpf_timer of a map value
-  kMapOfTimer,  // the map that the timer before it belongs to
+  kSize,           // of the memory before it, at least 1
+  kSizeOrZero,     // of the memory before it
+  kText,           // readable characters with a NUL among them
+  kNumberOut,      // 8 writable, aligned bytes
+  kContext,        // the context of this run
+  kFunction,       // a function of this program
+  kLock,           // the bpf_spin_lock of a map value
+  kTimer,          // the bpf_timer of a map value
+  kWork,           // the bpf_wq of a map value
+  kMapOfField,     // the map that the timer or work before it belongs to
+  kResilientLock,  // the bpf_res_spin_lock of a map value
 };
 
 /// Which program types may call a helper: bits.
@@ -57,6 +59,7 @@ struct Helper {
   bool gpl_only;
   std::array<Argument, 5> arguments;
   HelperFunction function;
+  bool under_locks = false;  // may be called while the program holds a lock
 };
 
 /// The helper of that number; null: the kernel has none, or skep does not have it yet.

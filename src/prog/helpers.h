@@ -20,6 +20,8 @@ SKEP_HELPER(for_each_map_elem);
 SKEP_HELPER(loop);
 SKEP_HELPER(spin_lock);
 SKEP_HELPER(spin_unlock);
+SKEP_HELPER(res_spin_lock);
+SKEP_HELPER(res_spin_unlock);
 
 // helpers_queue.cc
 SKEP_HELPER(map_push_elem);
@@ -80,6 +82,9 @@ SKEP_HELPER(timer_init);
 SKEP_HELPER(timer_set_callback);
 SKEP_HELPER(timer_start);
 SKEP_HELPER(timer_cancel);
+SKEP_HELPER(wq_init);
+SKEP_HELPER(wq_set_callback);
+SKEP_HELPER(wq_start);
 
 // helpers_text.cc
 SKEP_HELPER(strncmp);

@@ -107,4 +107,12 @@ uint64_t loop(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t
 uint64_t spin_lock(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) { return run.lock_value(a); }
 uint64_t spin_unlock(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) { return run.unlock_value(a); }
 
+uint64_t res_spin_lock(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
+  return static_cast<uint64_t>(run.lock_resilient(a));
+}
+uint64_t res_spin_unlock(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
+  run.unlock_resilient(a);
+  return 0;
+}
+
 }  // namespace skep::helpers

@@ -21,6 +21,13 @@ constexpr uint32_t kNoId = UINT32_MAX;
 constexpr Helper kKfuncs[] = {
     {kNoId, "rcu_read_lock", kEvery, true, {}, rcu_read_lock},
     {kNoId, "rcu_read_unlock", kEvery, true, {}, rcu_read_unlock},
+    {kNoId, "wq_init", kEvery, true, {kWork, kMapOfField, kAnything}, wq_init},
+    {kNoId, "wq_set_callback_impl", kEvery, true, {kWork, kFunction, kAnything}, wq_set_callback},
+    {kNoId, "wq_start", kEvery, true, {kWork, kAnything}, wq_start},
+    {kNoId, "res_spin_lock", kEvery, true, {kResilientLock}, res_spin_lock, true},
+    {kNoId, "res_spin_unlock", kEvery, true, {kResilientLock}, res_spin_unlock, true},
+    {kNoId, "res_spin_lock_irqsave", kEvery, true, {kResilientLock, kNumberOut}, res_spin_lock, true},
+    {kNoId, "res_spin_unlock_irqrestore", kEvery, true, {kResilientLock, kNumberOut}, res_spin_unlock, true},
 };
 
 /// The table's rows under the ids that they have in this kernel.

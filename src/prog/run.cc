@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "maps/value_lock.h"
+
 namespace skep {
 
 void Run::begin(const DecodedCode& code, const Lease& lease, const RunContext& context,
@@ -56,6 +58,10 @@ uint64_t Run::finish(uint64_t result) {
   if (lock_ != nullptr) {
     stop(EDEADLK, "the program ended with a bpf_spin_lock held");
     release_lock();
+  }
+  if (resilient_held_ != 0) {
+    stop(EDEADLK, "the program ended with a bpf_res_spin_lock held");
+    while (resilient_held_ != 0) ResilientLock::release(*resilient_[--resilient_held_]);
   }
   if (records_.any_open()) {
     stop(EINVAL, "the program ended without submitting or discarding a ring buffer record that it reserved");

@@ -36,7 +36,9 @@ namespace skep {
 ///   3. At the end of a run no lock is held and no record is reserved.
 /// Progress: bounded by the instruction budget; each taken backward jump is charged the length of the jump, each return
 ///   the distance from the function's entry, so that the charge is never less than what was executed.
-/// Locks: at most one value lock (ValueLock), and no helper but spin_unlock is called while it is held.
+/// Locks: at most one value lock (ValueLock) and 31 resilient ones (ResilientLock), and no helper but those that lock
+/// or
+///   unlock is called while one is held.
 class Run {
  public:
   static constexpr uint32_t kFrames = 8;
@@ -137,6 +139,9 @@ class Run {
   void packet_changed();
   uint64_t lock_value(uint64_t address);
   uint64_t unlock_value(uint64_t address);
+  /// bpf_res_spin_lock() and unlock of the lock at `address`: 0, -EDEADLK: held already; -ETIMEDOUT.
+  int64_t lock_resilient(uint64_t address);
+  void unlock_resilient(uint64_t address);
   /// The place of the bpf_timer that an argument was found to be, and the value that holds it.
   [[nodiscard]] TimerPlace timer_at(uint64_t address);
   /// Memory for an array index that a callback gets as its key, one per depth.
@@ -169,6 +174,10 @@ class Run {
   void close_windows();
   [[gnu::cold]] void stop_access(uint64_t address, uint64_t size, std::string_view verb);
   void release_lock();
+  [[nodiscard]] bool holds_lock() const { return lock_ != nullptr || resilient_held_ != 0; }
+  /// The value whose special field of `size` bytes is at `address`; null: there is none.
+  [[nodiscard]] const Region* field_region(uint64_t address, uint32_t ValueFields::*field, uint64_t size);
+  [[nodiscard]] const MapBinding* field_map(uint64_t address, uint32_t ValueFields::*field, uint64_t size);
   [[nodiscard]] const std::byte* packet_at(const SkbContext& skb, int32_t offset, uint32_t size) const;
 
   const DecodedCode* code_ = nullptr;
@@ -183,6 +192,8 @@ class Run {
   int stop_error_ = 0;
   bool has_context_ = true;  // callbacks of timers have none
   std::atomic<uint32_t>* lock_ = nullptr;
+  uint32_t resilient_held_ = 0;
+  std::array<std::atomic<uint32_t>*, 31> resilient_;  // in the order in which they were taken
   std::array<Window, opcode::kRegisters> read_windows_;
   std::array<Window, opcode::kRegisters> write_windows_;
   ContextAccess context_;

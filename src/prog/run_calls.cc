@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -10,7 +11,6 @@ namespace skep {
 namespace {
 
 constexpr uint64_t kMaxMemoryArgument = uint64_t{1} << 29;  // the verifier's bound for sizes
-constexpr uint32_t kHelperSpinUnlock = 94;
 
 // Negative offsets of classic BPF count from the network or the link header.
 constexpr int32_t kNetworkOffset = -0x100000;
@@ -44,8 +44,8 @@ const FunctionEntry* Run::function_at(uint64_t value) const {
 // -- helper calls -----------------------------------------------------------------------------------------------------
 
 uint64_t Run::call_helper(const Helper& helper, const uint64_t* registers) {
-  if (lock_ != nullptr && helper.id != kHelperSpinUnlock) [[unlikely]] {
-    stop(EDEADLK, name_call(helper, "called while a bpf_spin_lock is held"));
+  if (holds_lock() && !helper.under_locks) [[unlikely]] {
+    stop(EDEADLK, name_call(helper, "called while a lock is held"));
     return 0;
   }
   const MapBinding* map = nullptr;
@@ -94,14 +94,17 @@ const char* Run::check_argument(const Helper& helper, uint32_t index, const uint
       return !is_context(value) ? "is not the context" : nullptr;
     case Argument::kFunction:
       return function_at(value) == nullptr ? "is not a function of this program" : nullptr;
-    case Argument::kTimer: {
-      const TimerPlace place = timer_at(value);
-      if (place.field == nullptr) return "is not the bpf_timer of a map value";
-      map = place.map;
-      return nullptr;
-    }
-    case Argument::kMapOfTimer:
-      return map_at(value) != map ? "is not the map that holds the bpf_timer" : nullptr;
+    case Argument::kTimer:
+      map = field_map(value, &ValueFields::timer, sizeof(TimerField));
+      return map == nullptr ? "is not the bpf_timer of a map value" : nullptr;
+    case Argument::kWork:
+      map = field_map(value, &ValueFields::wq, sizeof(TimerField));
+      return map == nullptr ? "is not the bpf_wq of a map value" : nullptr;
+    case Argument::kMapOfField:
+      return map_at(value) != map ? "is not the map that holds the field" : nullptr;
+    case Argument::kResilientLock:
+      return field_map(value, &ValueFields::res_spin_lock, 4) == nullptr ? "is not the bpf_res_spin_lock of a map value"
+                                                                         : nullptr;
     case Argument::kLock:
     case Argument::kAnything:
     case Argument::kSizeOrZero:
@@ -127,7 +130,7 @@ const char* Run::check_memory(const Helper& helper, uint32_t index, const uint64
 
 uint64_t Run::call_lookup(const uint64_t* registers) {
   const MapBinding* map = map_at(registers[1]);
-  if (map == nullptr || lock_ != nullptr || !reachable(registers[2], map->key_size, Region::kRead)) [[unlikely]] {
+  if (map == nullptr || holds_lock() || !reachable(registers[2], map->key_size, Region::kRead)) [[unlikely]] {
     call_helper(*find_helper(kHelperMapLookup), registers);  // says what is wrong
     return 0;
   }
@@ -144,12 +147,21 @@ uint64_t Run::call_lookup(const uint64_t* registers) {
   return value == nullptr ? 0 : grant_value(*map, value);
 }
 
+const Region* Run::field_region(uint64_t address, uint32_t ValueFields::*field, uint64_t size) {
+  const Region* region = regions_.find(address, size);
+  if (region == nullptr || region->binding == nullptr) return nullptr;
+  const uint32_t offset = region->binding->fields.*field;
+  const bool there = offset != ValueFields::kNone && address - region->start == offset;
+  return there && address % std::min<uint64_t>(size, 8) == 0 ? region : nullptr;
+}
+
+const MapBinding* Run::field_map(uint64_t address, uint32_t ValueFields::*field, uint64_t size) {
+  const Region* region = field_region(address, field, size);
+  return region == nullptr ? nullptr : region->binding;
+}
+
 TimerPlace Run::timer_at(uint64_t address) {
   const Region* region = regions_.find(address, sizeof(TimerField));
-  if (region == nullptr || region->binding == nullptr || region->binding->fields.timer == ValueFields::kNone ||
-      address - region->start != region->binding->fields.timer || address % alignof(TimerField) != 0) {
-    return {};
-  }
   return {.field = reinterpret_cast<TimerField*>(address),
           .value = reinterpret_cast<void*>(region->start),
           .map = region->binding};
@@ -158,9 +170,8 @@ TimerPlace Run::timer_at(uint64_t address) {
 // -- locks ------------------------------------------------------------------------------------------------------------
 
 uint64_t Run::lock_value(uint64_t address) {
-  const Region* region = regions_.find(address, 4);
-  if (region == nullptr || region->binding == nullptr || region->binding->fields.spin_lock == ValueFields::kNone ||
-      address - region->start != region->binding->fields.spin_lock || address % 4 != 0) {
+  const Region* region = field_region(address, &ValueFields::spin_lock, 4);
+  if (region == nullptr) {
     stop(EINVAL, "bpf_spin_lock(): the argument is not the bpf_spin_lock of a map value");
     return 0;
   }
@@ -189,6 +200,24 @@ uint64_t Run::unlock_value(uint64_t address) {
 void Run::release_lock() {
   ValueLock::release(*lock_);
   lock_ = nullptr;
+}
+
+int64_t Run::lock_resilient(uint64_t address) {
+  if (resilient_held_ == resilient_.size()) return -EDEADLK;
+  auto* const word = reinterpret_cast<std::atomic<uint32_t>*>(address);
+  const auto& held = resilient_;
+  if (std::find(held.begin(), held.begin() + resilient_held_, word) != held.begin() + resilient_held_) return -EDEADLK;
+  if (const Status taken = ResilientLock::acquire(lease_->machine(), *word); !taken) return -to_int(taken.error());
+  resilient_[resilient_held_++] = word;
+  return 0;
+}
+
+void Run::unlock_resilient(uint64_t address) {
+  if (resilient_held_ == 0 || reinterpret_cast<uint64_t>(resilient_[resilient_held_ - 1]) != address) {
+    stop(EINVAL, "bpf_res_spin_unlock(): that lock is not the one that the program took last");
+    return;
+  }
+  ResilientLock::release(*resilient_[--resilient_held_]);
 }
 
 // -- packet loads of classic BPF --------------------------------------------------------------------------------------

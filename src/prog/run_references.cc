@@ -61,7 +61,7 @@ uint64_t Run::lookup_reference(const MapBinding& map, const void* key) {
 }
 
 bool Run::tail_call(const uint64_t* registers) {
-  if (lock_ != nullptr) {
+  if (holds_lock()) {
     stop(EDEADLK, "bpf_tail_call(): called while a bpf_spin_lock is held");
     return false;
   }

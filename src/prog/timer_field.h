@@ -9,7 +9,7 @@
 
 namespace skep {
 
-/// What it is: the 16 bytes of a struct bpf_timer in a map's value, which all processes of the instance share.
+/// What it is: the 16 bytes of a struct bpf_timer or bpf_wq in a map's value, which all processes of the instance share.
 ///
 /// Layout
 ///     word 0, who has the timer
@@ -35,6 +35,7 @@ class TimerField {
  public:
   enum State : uint64_t { kIdle = 0, kArmed = 1, kRunning = 2 };
   static constexpr uint32_t kRecordBits = 20, kTurnBits = 10;
+  static constexpr uint32_t kWork = 3;  // the clock of a bpf_wq, which is due at once
   static constexpr uint32_t kNobody = 1;  // what an initialised field without an owner has in the place of the record
 
   static constexpr uint64_t make(ProcessTag owner, uint32_t clock, uint32_t turn, uint32_t record) {

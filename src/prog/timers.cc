@@ -101,11 +101,18 @@ bool Timers::is_dead(uint64_t word) const {
 
 int64_t Timers::init(const TimerPlace& place, uint64_t flags) {
   const auto clock = flags <= UINT32_MAX ? TimerClock::of(static_cast<uint32_t>(flags)) : std::nullopt;
-  if (!clock) return -EINVAL;
+  return clock ? initialise(place, clock->code()) : -EINVAL;
+}
+
+int64_t Timers::init_work(const TimerPlace& place, uint64_t flags) {
+  return flags == 0 ? initialise(place, TimerField::kWork) : -EINVAL;
+}
+
+int64_t Timers::initialise(const TimerPlace& place, uint32_t clock) {
   const uint64_t word = place.field->word();
   if (word != 0 && !is_dead(word)) return -EBUSY;
   if (!has_users(*place.map)) return -EPERM;
-  if (!place.field->change(word, TimerField::unowned(clock->code()))) return -EBUSY;
+  if (!place.field->change(word, TimerField::unowned(clock))) return -EBUSY;
   place.field->set_state(TimerField::kIdle);
   return 0;
 }
@@ -159,12 +166,23 @@ int64_t Timers::start(const TimerPlace& place, uint64_t nanoseconds, uint64_t fl
   const TimerClock clock = TimerClock::decode(TimerField::clock_of(word));
   const uint64_t due =
       (flags & BPF_F_TIMER_ABS) != 0 ? clock.to_monotonic(nanoseconds) : saturated_sum(TimerClock::now(), nanoseconds);
+  return arm(place, word, due, (flags & BPF_F_TIMER_CPU_PIN) != 0 ? lease.cpu() : UINT32_MAX);
+}
+
+int64_t Timers::start_work(const TimerPlace& place, uint64_t flags, const Lease& lease) {
+  const uint64_t word = place.field->word();
+  if (flags != 0 || word == 0 || TimerField::owner_of(word) != lease.process()) return -EINVAL;
+  return arm(place, word, TimerClock::now(), UINT32_MAX);
+}
+
+int64_t Timers::arm(const TimerPlace& place, uint64_t word, uint64_t due, uint32_t pinned_cpu) {
   bool earlier = false;
   {
     const Held held(*this);
     TimerTable::Record* record = table_.find(word);
     if (record == nullptr) return -EINVAL;
-    record->pinned_cpu = (flags & BPF_F_TIMER_CPU_PIN) != 0 ? lease.cpu() : UINT32_MAX;
+    if (TimerField::clock_of(word) == TimerField::kWork && record->due != TimerTable::kNever) return 0;
+    record->pinned_cpu = pinned_cpu;
     // While the callback runs, that is what others see of the timer; the thread says what comes after it.
     if (running_.load(std::memory_order_relaxed) != word) place.field->set_state(TimerField::kArmed);
     earlier = table_.arm(*record, TimerField::record_of(word), due) && due < sleeping_until_;

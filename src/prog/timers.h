@@ -23,11 +23,13 @@ struct TimerPlace {
   const MapBinding* map;
 };
 
-/// What it is: the bpf_timers of one process: what its programs do to them, and the thread that runs their callbacks.
+/// What it is: the bpf_timers and bpf_wqs of one process: what its programs do to them, and the thread that runs their
+/// callbacks.
 ///
 /// Layout: the fields stand in the values of maps, which other processes share (timer_field.h); callbacks and times
 ///   stand here (timer_table.h). A timer belongs to the process that set its callback last; only that one can start it,
 ///   any can cancel it or set a callback of its own, which moves the timer.
+///   A bpf_wq is a timer that is always due at once and cannot be cancelled.
 /// Operations: init, set_callback, start, cancel: what the helpers do and return, negative errno values included.
 /// Invariants
 ///   1. Callbacks of one process run one after the other, in its timer thread, each under a lease of a CPU of its own.
@@ -57,6 +59,10 @@ class Timers {
   /// bpf_timer_set_callback(): `function` is the index of its first instruction in `code`. EINVAL: not initialised;
   /// EPERM: the map has no users; ENOMEM.
   int64_t set_callback(const TimerPlace& place, const DecodedCode& code, uint32_t function);
+  /// bpf_wq_init(). As init(); EINVAL: flags.
+  int64_t init_work(const TimerPlace& place, uint64_t flags);
+  /// bpf_wq_start(): has the callback run once more, unless it is going to anyway. EINVAL as start().
+  int64_t start_work(const TimerPlace& place, uint64_t flags, const Lease& lease);
   /// bpf_timer_start(): nanoseconds from now, or with BPF_F_TIMER_ABS on the timer's clock. EINVAL: flags; not
   /// initialised; no callback, or one of another process.
   int64_t start(const TimerPlace& place, uint64_t nanoseconds, uint64_t flags, const Lease& lease);
@@ -75,6 +81,8 @@ class Timers {
 
   static constexpr uint64_t kSweepSlack = 1024;
 
+  int64_t initialise(const TimerPlace& place, uint32_t clock);
+  int64_t arm(const TimerPlace& place, uint64_t word, uint64_t due, uint32_t pinned_cpu);
   [[nodiscard]] bool has_users(const MapBinding& map) const;
   [[nodiscard]] bool is_dead(uint64_t word) const;
   int64_t cancel_foreign(const TimerPlace& place, uint64_t word);

@@ -21,7 +21,13 @@ struct TimerValue {
 };
 static_assert(sizeof(TimerValue) == 48);
 
-/// A map with a timer in its values, and programs of one face that use it.
+/// The special field that takes the place of the timer.
+struct FieldType {
+  const char* name = "bpf_timer";
+  uint32_t size = 16;  // bytes, a multiple of 8, or 4
+};
+
+/// A map with a timer or another special field in its values, and programs of one face that use it.
 class TimerSide {
  public:
   using Code = assembler::Code;
@@ -30,12 +36,13 @@ class TimerSide {
   /// What the callback does, with the value's address in R3.
   enum class Callback { kCount, kCancelItself, kRestart };
 
-  TimerSide(Face& face, uint32_t type, uint32_t entries = 4, uint32_t flags = 0) : face_(face), type_(type) {
+  TimerSide(Face& face, uint32_t type, uint32_t entries = 4, uint32_t flags = 0, FieldType field = {})
+      : face_(face), type_(type) {
     using B = BtfBuilder;
     B b;
     const uint32_t u32 = b.integer("unsigned int", 4), u64 = b.integer("unsigned long", 8);
-    const uint32_t words = b.array(u64, u32, 2);
-    const uint32_t timer = b.structure("bpf_timer", 16, {{"__opaque", words, 0}});
+    const uint32_t words = field.size == 4 ? u32 : b.array(u64, u32, field.size / 8);
+    const uint32_t timer = b.structure(field.name, field.size, {{"__opaque", words, 0}});
     key_type_ = u32;
     value_type_ = b.structure(
         "value", 48,
