@@ -83,10 +83,10 @@ Result<uint64_t> Btf::size_of(uint32_t id) const {
   }
 }
 
-bool Btf::is_32bit_int(uint32_t id) const {
+bool Btf::is_plain_int(uint32_t id, uint32_t bytes) const {
   id = skip_modifiers(id);
   constexpr uint32_t kOffsetAndBits = 0x00ff00ff;
-  return kind_of(id) == BtfKind::kInt && (extra(id, 0) & kOffsetAndBits) == 32 && size_or_type(id) == 4;
+  return kind_of(id) == BtfKind::kInt && (extra(id, 0) & kOffsetAndBits) == bytes * 8 && size_or_type(id) == bytes;
 }
 
 Result<ValueFields> Btf::value_fields(uint32_t id) const {

@@ -97,7 +97,9 @@ class Btf {
   /// 4 GiB.
   [[nodiscard]] Result<uint64_t> size_of(uint32_t id) const;
   /// Whether the type is a plain 32-bit integer at bit 0 (the key of an array map), signed or not.
-  [[nodiscard]] bool is_32bit_int(uint32_t id) const;
+  [[nodiscard]] bool is_32bit_int(uint32_t id) const { return is_plain_int(id, 4); }
+  /// The same of `bytes` bytes.
+  [[nodiscard]] bool is_plain_int(uint32_t id, uint32_t bytes) const;
   /// Where the special fields of a map value of this type (a STRUCT, or a DATASEC for .data / .bss) stand. A field
   /// counts only as a struct of the exact name, size and alignment, itself, in an array of one or in a nested struct;
   /// of two spin locks in different nested structs the last one counts. As in Linux 6.18 other types have no fields,

@@ -27,11 +27,13 @@ BloomControl& control_of(const MapSegments& segments) {
 }
 
 Status check(const MapSpec& spec, const MachineShape&) {
+  if (spec.value_size > kLargestValue) return fail(E2BIG);
+  constexpr uint32_t kProgramAccess = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
+  if ((spec.flags & kProgramAccess) == kProgramAccess) return fail(EINVAL);
   if (spec.key_size != 0 || spec.value_size == 0 || spec.max_entries == 0 || (spec.flags & ~kFlags) != 0 ||
       spec.extra > BloomFilter::kMostBits) {
     return fail(EINVAL);
   }
-  if (spec.value_size > kLargestValue) return fail(E2BIG);
   return spec.fields.any() ? fail(EOPNOTSUPP) : Status{};
 }
 

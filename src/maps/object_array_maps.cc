@@ -52,10 +52,11 @@ uint32_t most_cpus() {
 }
 
 constexpr MapKind cpumap_row() {
-  MapKind row = ReferenceArrayKind<kCpumap>::row(BPF_MAP_TYPE_CPUMAP, "cpumap", ValueMeaning::kCpu);
-  row.check = [](const MapSpec& spec, const MachineShape&) {
-    const Status status = check_reference_array(spec, kCpumap);
-    return !status || spec.max_entries <= most_cpus() ? status : Status(fail(E2BIG));
+  using CpumapKind = ReferenceArrayKind<kCpumap>;
+  MapKind row = CpumapKind::row(BPF_MAP_TYPE_CPUMAP, "cpumap", ValueMeaning::kCpu);
+  row.layout = [](MapSpec& spec, const MachineShape& shape) -> Result<MapLayout> {
+    if (spec.max_entries > most_cpus()) return fail(E2BIG);
+    return CpumapKind::layout(spec, shape);
   };
   return row;
 }

@@ -45,8 +45,12 @@ Status check_devices(const MapSpec& spec, const MachineShape&) {
 
 Status check_sockets(const MapSpec& spec, const MachineShape&) {
   if (wrong_value_or_flags(spec) || spec.key_size == 0) return fail(EINVAL);
+  return spec.key_size > kLongestSocketKey || spec.max_entries <= kMostEntries ? Status{} : Status(fail(EINVAL));
+}
+
+Result<MapLayout> lay_out_sockets(MapSpec& spec, const MachineShape& shape) {
   if (spec.key_size > kLongestSocketKey) return fail(E2BIG);
-  return spec.max_entries <= kMostEntries ? Status{} : Status(fail(EINVAL));
+  return lay_out_hash(spec, shape, false);
 }
 
 /// Flags and key, in the kernel's order, before the device is looked for.
@@ -68,6 +72,7 @@ constexpr MapKind devmap_hash_row() {
 constexpr MapKind sockhash_row() {
   MapKind row = HashKind<false>::row(BPF_MAP_TYPE_SOCKHASH, "sockhash");
   row.check = check_sockets;
+  row.layout = lay_out_sockets;
   row.open = open<ObjectHashMap<0, true>>;
   row.values = ValueMeaning::kSocket;
   return row;

@@ -30,7 +30,8 @@ Status check(const MapSpec& spec, const MachineShape&) {
 
 Result<MapLayout> layout(MapSpec& spec, const MachineShape& shape) {
   if (spec.max_entries > kMostNumbers) return fail(E2BIG);
-  return lay_out_hash(spec, shape, false);
+  Result<MapLayout> layout = lay_out_hash(spec, shape, false);
+  return !layout && layout.error() == Errno{E2BIG} ? fail(ENOMEM) : layout;
 }
 
 Status initialise(const MapSegments& segments, Machine& machine) { return initialise_hash(segments, machine, false); }

@@ -11,8 +11,38 @@ namespace {
 bool is_array(uint32_t type) { return type == BPF_MAP_TYPE_ARRAY || type == BPF_MAP_TYPE_PERCPU_ARRAY; }
 
 bool takes_no_types(uint32_t type) {
-  return type == BPF_MAP_TYPE_ARRAY_OF_MAPS || type == BPF_MAP_TYPE_HASH_OF_MAPS ||
-         type == BPF_MAP_TYPE_PERF_EVENT_ARRAY || type == BPF_MAP_TYPE_CGROUP_ARRAY;
+  switch (type) {
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS:
+    case BPF_MAP_TYPE_HASH_OF_MAPS:
+    case BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+    case BPF_MAP_TYPE_CGROUP_ARRAY:
+    case BPF_MAP_TYPE_DEVMAP:
+    case BPF_MAP_TYPE_DEVMAP_HASH:
+    case BPF_MAP_TYPE_CPUMAP:
+    case BPF_MAP_TYPE_XSKMAP:
+    case BPF_MAP_TYPE_SOCKMAP:
+    case BPF_MAP_TYPE_SOCKHASH:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool is_cgroup_storage(uint32_t type) {
+  return type == BPF_MAP_TYPE_CGROUP_STORAGE || type == BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE;
+}
+
+/// The key of an attachment is struct bpf_cgroup_storage_key, that of a cgroup an inode's number.
+bool is_storage_key(const Btf& btf, uint32_t type, uint32_t size) {
+  if (size == sizeof(uint64_t)) return btf.is_plain_int(type, sizeof(uint64_t));
+  type = btf.skip_modifiers(type);
+  if (btf.kind_of(type) != BtfKind::kStruct || btf.vlen(type) != 2) return false;
+  const auto is_int_at = [&](uint32_t index, uint32_t bit_offset, uint32_t bytes) {
+    const BtfMember member = btf.member(type, index);
+    return member.bit_offset == bit_offset && (member.bitfield_bits == 0 || member.bitfield_bits == bytes * 8) &&
+           btf.is_plain_int(member.type, bytes);
+  };
+  return is_int_at(0, 0, sizeof(uint64_t)) && is_int_at(1, 64, sizeof(uint32_t));
 }
 
 /// What the kinds themselves ask of the types, after the sizes have been found right.
@@ -29,6 +59,7 @@ Status check_kind(const Btf& btf, uint32_t key_type, uint32_t value_type, const 
   if (spec.type == BPF_MAP_TYPE_LPM_TRIE)
     return btf.kind_of(btf.skip_modifiers(key_type)) == BtfKind::kStruct ? Status{} : fail(EINVAL);
   if (spec.type == BPF_MAP_TYPE_BLOOM_FILTER) return key_type == 0 ? Status{} : fail(EINVAL);
+  if (is_cgroup_storage(spec.type)) return is_storage_key(btf, key_type, spec.key_size) ? Status{} : fail(EINVAL);
   if (takes_no_types(spec.type)) return fail(kEnotsupp);
   return {};
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
+#include <net/if.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -23,6 +24,17 @@ bool node_exists(uint32_t node) {
   return node == 0 || ::access(path, F_OK) == 0;
 }
 
+/// The kinds that look at the value's size before the flags, and at all of these themselves.
+bool size_comes_first(uint32_t type) {
+  return type == BPF_MAP_TYPE_BLOOM_FILTER || type == BPF_MAP_TYPE_CGROUP_STORAGE ||
+         type == BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE;
+}
+
+bool device_exists(uint32_t ifindex) {
+  char name[IF_NAMESIZE];
+  return if_indextoname(ifindex, name) != nullptr;
+}
+
 /// The checks that come before the kind's own.
 Status check_attributes(const bpf_attr& attr) {
   const bool has_types = attr.btf_key_type_id != 0 || attr.btf_value_type_id != 0;
@@ -34,7 +46,8 @@ Status check_attributes(const bpf_attr& attr) {
   if (attr.map_extra != 0 && !takes_extra) return fail(EINVAL);
   if ((attr.map_flags & kAccessFlags) == kAccessFlags) return fail(EINVAL);
   constexpr uint32_t kProgramAccessFlags = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
-  if ((attr.map_flags & kProgramAccessFlags) == kProgramAccessFlags) return fail(EINVAL);
+  if ((attr.map_flags & kProgramAccessFlags) == kProgramAccessFlags && !size_comes_first(attr.map_type))
+    return fail(EINVAL);
   if ((attr.map_flags & BPF_F_NUMA_NODE) != 0 && !node_exists(attr.numa_node)) return fail(EINVAL);
   return {};
 }
@@ -102,7 +115,7 @@ Answer map_create(Caller& caller) {
   if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail_as_token(attr.map_token_fd);
   if (attr.map_ifindex != 0) {
     const bool offloadable = attr.map_type == BPF_MAP_TYPE_HASH || attr.map_type == BPF_MAP_TYPE_ARRAY;
-    return fail(offloadable ? EOPNOTSUPP : EINVAL);
+    return fail(offloadable && device_exists(attr.map_ifindex) ? EOPNOTSUPP : EINVAL);
   }
   if (kind->values == ValueMeaning::kMap) {
     const Result<InnerTemplate> inner = inner_template(caller);

@@ -62,6 +62,9 @@ std::vector<uint8_t> sample_btf() {
   btf.structure("plain_value", 16, 2);
   btf.member("a", kU64, 0);
   btf.member("b", kU64, 8);
+  btf.structure("storage_key", 16, 2);
+  btf.member("a", kU64, 0);
+  btf.member("b", kU32, 8);
   return btf.finish();
 }
 

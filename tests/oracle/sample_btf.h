@@ -13,7 +13,8 @@ enum SampleType : uint32_t {
   kSpinLock = 3,     // struct bpf_spin_lock, 4 bytes
   kLockedValue = 4,  // struct { u64 a; struct bpf_spin_lock lock; u32 b; u64 c; }, 24 bytes, lock at 8
   kPlainValue = 5,   // struct { u64 a; u64 b; }, 16 bytes
-  kSampleTypeEnd = 6,
+  kStorageKey = 6,   // struct { u64 a; u32 b; }, 16 bytes: as struct bpf_cgroup_storage_key
+  kSampleTypeEnd = 7,
 };
 std::vector<uint8_t> sample_btf();
 
