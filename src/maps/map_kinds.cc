@@ -32,6 +32,7 @@ constexpr const MapKind* kKinds[] = {
     &kRingbufKind,
     &kUserRingbufKind,
     &kRhashKind,
+    &kArenaKind,
 };
 
 }  // namespace

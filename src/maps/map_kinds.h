@@ -33,5 +33,6 @@ extern const MapKind kCgroupStorageKind;
 extern const MapKind kPerCpuCgroupStorageKind;
 extern const MapKind kRingbufKind;
 extern const MapKind kUserRingbufKind;
+extern const MapKind kArenaKind;
 
 }  // namespace skep

@@ -56,6 +56,13 @@ constexpr Code mov32(Register dst, int32_t imm) { return alu32(kMov, dst, imm); 
 constexpr Code add(Register dst, int32_t imm) { return alu(kAdd, dst, imm); }
 constexpr Code add(Register dst, Register src) { return alu(kAdd, dst, src); }
 constexpr Code negate(Register dst) { return alu(kNeg, dst, 0); }
+/// A pointer into the arena: one that the program may follow, one that clients may.
+constexpr Code cast_kernel(Register dst, Register src) {
+  return one(raw(kAlu64 | kMov | kX, dst, src, kAddressSpaceCast, kCastToKernel));
+}
+constexpr Code cast_user(Register dst, Register src) {
+  return one(raw(kAlu64 | kMov | kX, dst, src, kAddressSpaceCast, kCastToUser));
+}
 /// Sign-extending move of the low `bits` (8, 16, 32).
 constexpr Code movsx(Register dst, Register src, int bits) { return alu(kMov, dst, src, bits); }
 constexpr Code movsx32(Register dst, Register src, int bits) { return alu32(kMov, dst, src, bits); }

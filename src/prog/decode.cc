@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "maps/arena_map.h"
 #include "maps/reference_array_map.h"
 #include "prog/helper.h"
 #include "prog/kfunc.h"
@@ -56,6 +57,9 @@ class Decoder {
   Status bind_maps() {
     code_->maps.reserve(description_.maps.size());  // addresses of bindings are values in registers
     for (const auto& map : description_.maps) code_->maps.push_back(bind_map(map));
+    for (const MapBinding& binding : code_->maps) {
+      if (binding.arena != nullptr) code_->arena = binding.arena;
+    }
     return {};
   }
 
@@ -160,6 +164,7 @@ class Decoder {
       return nullptr;
     }
     if (operation > kEnd) return "invalid BPF_ALU opcode";
+    if (operation == kMov && wide && from_register && insn.off == kAddressSpaceCast) return decode_cast(insn);
     if (from_register ? insn.imm != 0 : insn.src_reg != 0) return "BPF_ALU uses reserved fields";
     out_.imm = insn.imm;
     if (operation == kMov && insn.off != 0) return decode_sign_extension(insn, wide, from_register);
@@ -218,6 +223,20 @@ class Decoder {
       default:
         return "BPF_MOV uses reserved fields";
     }
+  }
+
+  /// A pointer into the arena is the low half of a user address where the program follows it, and all of it elsewhere.
+  const char* decode_cast(const bpf_insn& insn) {
+    if (insn.imm != kCastToKernel && insn.imm != kCastToUser) {
+      return "addr_space_cast insn can only convert between address space 1 and 0";
+    }
+    if (code_->arena == nullptr) {
+      return "addr_space_cast insn can only be used in a program that has an associated arena";
+    }
+    const bool keeps_low = insn.imm == kCastToKernel || (code_->arena->spec().flags & BPF_F_NO_USER_CONV) != 0;
+    out_.operation = keeps_low ? Operation::kMov32X : Operation::kCastUser;
+    out_.imm = static_cast<int64_t>(code_->arena->window().start & ~uint64_t{UINT32_MAX});
+    return nullptr;
   }
 
   const char* decode_swap(const bpf_insn& insn, bool unconditional) {
@@ -381,6 +400,10 @@ class Decoder {
   }
 
   const char* decode_direct_value(const MapBinding& map, uint64_t offset) {
+    if (map.arena != nullptr) {
+      out_.imm = static_cast<int64_t>(map.arena->window().start + offset);
+      return nullptr;
+    }
     if (map.array_entries != 1) return "direct value access is not supported for this map type";
     if (offset >= map.value_size) return "direct value offset is not allowed";
     const auto base = reinterpret_cast<uint64_t>(map.array_values);
@@ -508,6 +531,7 @@ MapBinding bind_map(std::shared_ptr<Map> map) {
   binding.id = map->header().file.id;
   binding.values = kind != nullptr ? kind->values : ValueMeaning::kBytes;
   binding.references = dynamic_cast<const ReferenceArrayMap*>(map.get());
+  binding.arena = dynamic_cast<ArenaMap*>(map.get());
   binding.key_size = spec.key_size;
   binding.value_size = spec.value_size;
   binding.readable = (spec.flags & BPF_F_WRONLY_PROG) == 0;

@@ -13,6 +13,7 @@
 
 namespace skep {
 
+class ArenaMap;           // maps/arena_map.h
 class ReferenceArrayMap;  // maps/reference_array_map.h
 struct Helper;            // prog/helper.h
 
@@ -34,6 +35,7 @@ struct alignas(256) MapBinding {
   uint32_t id;
   ValueMeaning values;                  // other than bytes, programs do not get at the values themselves
   const ReferenceArrayMap* references;  // an array whose values are not bytes; else null
+  ArenaMap* arena;                      // an arena; else null
   uint32_t key_size;
   uint32_t value_size;
   bool readable;           // not BPF_F_WRONLY_PROG
@@ -65,6 +67,7 @@ struct DecodedCode : std::enable_shared_from_this<DecodedCode> {
   std::vector<MapBinding> maps;
   std::vector<FunctionEntry> functions;
   std::vector<DirectValue> direct_values;
+  ArenaMap* arena = nullptr;  // that its arena pointers are in; null: it has none
 };
 
 /// The map as programs know it.

@@ -41,6 +41,11 @@ SKEP_HELPER(get_current_pid_tgid);
 SKEP_HELPER(get_current_uid_gid);
 SKEP_HELPER(get_current_comm);
 
+// kfuncs_arena.cc
+SKEP_HELPER(arena_alloc_pages);
+SKEP_HELPER(arena_free_pages);
+SKEP_HELPER(arena_reserve_pages);
+
 // kfuncs_sections.cc
 SKEP_HELPER(rcu_read_lock);
 SKEP_HELPER(rcu_read_unlock);

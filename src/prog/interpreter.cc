@@ -370,6 +370,9 @@ do_LoadPacket : {
   if (run.stopped() != 0) goto stopped;
   goto do_Exit;
 }
+do_CastUser:
+  DST = static_cast<uint32_t>(SRC) == 0 ? 0 : static_cast<uint64_t>(pc->imm) | static_cast<uint32_t>(SRC);
+  NEXT();
 
 out_of_budget:
   LEAVE();

@@ -25,6 +25,10 @@ inline constexpr uint8_t kJa = 0x00, kJeq = 0x10, kJgt = 0x20, kJge = 0x30, kJse
 // imm of kAtomic.
 inline constexpr int32_t kFetch = 0x01, kXchg = 0xe1, kCmpxchg = 0xf1, kLoadAcquire = 0x100, kStoreRelease = 0x110;
 
+// off of kMov between the address spaces of an arena; imm says which: the source's number below, the target's above.
+inline constexpr int16_t kAddressSpaceCast = 1;
+inline constexpr int32_t kCastToKernel = 1, kCastToUser = 1 << 16;
+
 // Registers.
 inline constexpr uint8_t kFramePointer = 10;
 inline constexpr uint8_t kRegisters = 11;

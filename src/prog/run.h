@@ -178,6 +178,9 @@ class Run {
   /// The value whose special field of `size` bytes is at `address`; null: there is none.
   [[nodiscard]] const Region* field_region(uint64_t address, uint32_t ValueFields::*field, uint64_t size);
   [[nodiscard]] const MapBinding* field_map(uint64_t address, uint32_t ValueFields::*field, uint64_t size);
+  /// Whether the access at `address`, off the register value `pointer`, is one to the program's arena. `place`: its
+  /// memory; null: the arena has no page there, so loads are zero and stores have no effect.
+  [[nodiscard]] bool in_arena(uint64_t pointer, uint64_t address, uint32_t size, std::byte*& place) const;
   [[nodiscard]] const std::byte* packet_at(const SkbContext& skb, int32_t offset, uint32_t size) const;
 
   const DecodedCode* code_ = nullptr;

@@ -95,16 +95,25 @@ bool Run::atomic(const Instruction& instruction, Registers& registers) {
   const bool loads = operation == kLoadAcquire;
   const bool stores = operation == kStoreRelease;
   const uint64_t base = registers[loads ? instruction.src : instruction.dst];
-  const uint64_t address = base + static_cast<uint64_t>(int64_t{instruction.offset});
+  uint64_t address = base + static_cast<uint64_t>(int64_t{instruction.offset});
   const Region* region = reach(address, size, loads ? Region::kRead : stores ? Region::kWrite : Region::kAtomic);
   const bool on_stack_or_value = region != nullptr && ((region->rights & Region::kAtomic) != 0 || region->binding);
-  if (!on_stack_or_value) {
+  std::byte* place = nullptr;
+  const bool arena = region == nullptr && in_arena(base, address, size, place);
+  if (!arena && !on_stack_or_value) {
     stop_access(address, size, "does an atomic operation on memory where it may not");
     return false;
   }
   if (address % size != 0) {
     stop_access(address, size, "does a misaligned atomic operation");
     return false;
+  }
+  if (arena) {
+    if (place == nullptr) {
+      if (loads) registers[instruction.dst] = 0;
+      return true;
+    }
+    address = reinterpret_cast<uint64_t>(place);
   }
   if (loads) {
     registers[instruction.dst] = acquire(address, size);

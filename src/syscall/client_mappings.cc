@@ -51,6 +51,18 @@ class Search {
     return may_be_writable && flags_say_writable(process);
   }
 
+  [[nodiscard]] ClientMapping first_of_this_process() const {
+    const File maps(std::fopen("/proc/self/maps", "re"));
+    ClientMapping found;
+    for_each_line(maps.get(), [&](const char* line) {
+      Mapping mapping;
+      if (found.end == 0 && parse_mapping(line, mapping) && is_client_mapping(mapping) && mapping.offset == 0) {
+        found = {mapping.begin, mapping.end};
+      }
+    });
+    return found;
+  }
+
  private:
   template <class Visit>
   static void for_each_line(FILE* file, Visit visit) {
@@ -89,6 +101,10 @@ class Search {
 };
 
 }  // namespace
+
+ClientMapping own_client_mapping(const struct stat& info, uint64_t user_size) {
+  return Search(info, user_size).first_of_this_process();
+}
 
 bool has_writable_client_mapping(const struct stat& info, uint64_t user_size) {
   const Search search(info, user_size);

@@ -12,4 +12,10 @@ namespace skep {
 /// A mapping made with PROT_READ from a writable descriptor counts: the kernel of the host would let it be upgraded.
 bool has_writable_client_mapping(const struct stat& info, uint64_t user_size);
 
+/// Where this process has mapped the user area from its beginning, apart from skep's own window; zeros: nowhere.
+struct ClientMapping {
+  uint64_t begin = 0, end = 0;  // addresses
+};
+ClientMapping own_client_mapping(const struct stat& info, uint64_t user_size);
+
 }  // namespace skep

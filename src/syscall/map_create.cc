@@ -3,8 +3,7 @@
 #include <net/if.h>
 #include <unistd.h>
 
-#include <cstdio>
-
+#include "machine/numa_node.h"
 #include "syscall/commands.h"
 #include "syscall/map_access.h"
 #include "syscall/map_btf.h"
@@ -17,12 +16,7 @@ namespace {
 
 constexpr uint32_t kAccessFlags = BPF_F_RDONLY | BPF_F_WRONLY;
 
-bool node_exists(uint32_t node) {
-  if (node == UINT32_MAX) return true;  // NUMA_NO_NODE
-  char path[64];
-  std::snprintf(path, sizeof path, "/sys/devices/system/node/node%u", node);
-  return node == 0 || ::access(path, F_OK) == 0;
-}
+bool node_exists(uint32_t node) { return node == UINT32_MAX || numa_node_exists(node); }  // NUMA_NO_NODE
 
 /// The kinds that look at the value's size before the flags, and at all of these themselves.
 bool size_comes_first(uint32_t type) {

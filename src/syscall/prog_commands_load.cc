@@ -8,9 +8,11 @@
 #include <string_view>
 
 #include "btf/btf_file.h"
+#include "maps/arena_map.h"
 #include "object/digest.h"
 #include "prog/opcode.h"
 #include "prog/program_image_check.h"
+#include "syscall/arena_window.h"
 #include "syscall/log_buffer.h"
 #include "syscall/object_name_check.h"
 #include "syscall/prog_commands.h"
@@ -177,6 +179,9 @@ class Loader {
       log_.print("Sleepable programs can only use array, hash, ringbuf and local storage maps\n");
       return fail(EINVAL);
     }
+    if ((*object)->type == BPF_MAP_TYPE_ARENA) {
+      if (Status fits = check_arena(**object); !fits) return std::unexpected(fits.error());
+    }
     if (maps_.size() == kMaxMaps) {
       log_.print("The total number of maps per program has reached the limit of %u\n", kMaxMaps);
       return fail(E2BIG);
@@ -184,6 +189,18 @@ class Loader {
     maps_.push_back({fd, *object});
     image_.maps.push_back((*object)->id);
     return static_cast<uint32_t>(maps_.size() - 1);
+  }
+
+  /// A program has one arena at most, whose user address is known.
+  Status check_arena(const OpenObject& object) {
+    const auto is_arena = [](const UsedMap& used) { return used.object->type == BPF_MAP_TYPE_ARENA; };
+    if (std::ranges::any_of(maps_, is_arena)) {
+      log_.print("Only one arena per program\n");
+      return fail(EBUSY);
+    }
+    if (find_arena_window(object)) return {};
+    log_.print("arena's user address must be set via map_extra or mmap()\n");
+    return fail(EINVAL);
   }
 
   Status open_btf_of_program() {
@@ -289,6 +306,12 @@ class Loader {
     if (offset >= kMaxValueOffset) {
       log_.print("direct value offset of %u is not allowed\n", offset);
       return fail(EINVAL);
+    }
+    if (spec.type == BPF_MAP_TYPE_ARENA) {
+      const auto window = static_cast<const ArenaMap&>(*object.map).window();
+      if (offset <= window.end() - window.start) return {};
+      log_.print("invalid access to map value pointer, value_size=%u off=%u\n", spec.value_size, offset);
+      return fail(ERANGE);
     }
     if (spec.type != BPF_MAP_TYPE_ARRAY) {
       log_.print("no direct value access support for this map type\n");
