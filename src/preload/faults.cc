@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 
+#include "preload/arena_mappings.h"
 #include "preload/export.h"
 #include "preload/real.h"
 #include "syscall/user_memory.h"
@@ -69,12 +70,22 @@ void die_of(int signal, const siginfo_t& info) {
 
 void pass_to_program(int signal, siginfo_t* info, void* context) {
   const int saved_errno = errno;
+  const bool unallocated = signal == SIGBUS && info->si_code > 0 && is_unallocated_page(info->si_addr);
+  if (unallocated) {
+    signal = SIGSEGV;
+    info->si_signo = SIGSEGV;
+    info->si_code = SEGV_MAPERR;
+  }
   ProgramAction action;
   {
     const ActionLock lock;
     ProgramAction* program = action_of(signal);
     action = *program;
     if ((action.sa_flags & kOnce) != 0) program->sa_handler = SIG_DFL;
+  }
+  if (unallocated && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
+    info->si_code = SI_USER;  // to be raised: the same instruction would make a SIGBUS again
+    return die_of(signal, *info);
   }
   if (action.sa_handler == SIG_DFL) return die_of(signal, *info);
   if (action.sa_handler == SIG_IGN) {

@@ -9,10 +9,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdarg>
 
 #include "maps/map.h"
 #include "memory/file_header.h"
+#include "preload/arena_mappings.h"
 #include "preload/export.h"
+#include "preload/mapping_calls.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
 #include "syscall/process.h"
@@ -36,6 +39,7 @@ int refusal(const skep::OpenObject& object, size_t length, int protection, int f
   if (write && header.frozen.load(std::memory_order_acquire) != 0) return EPERM;
   if (write && (header.spec.flags & BPF_F_RDONLY_PROG) != 0) return EACCES;
   if (header.spec.type == BPF_MAP_TYPE_ARRAY && (header.spec.flags & BPF_F_MMAPABLE) == 0) return EINVAL;
+  if (header.spec.type == BPF_MAP_TYPE_ARENA) return 0;  // how long it may be, arena_refusal() has said
   const uint64_t begin = static_cast<uint64_t>(offset);
   const uint64_t pages = skep::round_up(length, skep::kPageSize);
   // Of a ring buffer a client writes what is its own: the consumer's page alone, or everything but that.
@@ -52,9 +56,63 @@ void* map_for_reading(int fd, void* address, size_t length, int protection, int 
   return real::mmap(address, length, protection, flags, description->get(), offset);
 }
 
+bool touches_arenas(const void* address, size_t length, skep::preload::Overlap how) {
+  return mapped_arenas.load(std::memory_order_relaxed) != 0 && arena_overlap(address, length) == how;
+}
+
+int refuse(int error) {
+  errno = error;
+  return -1;
+}
+
 }  // namespace
 
+namespace skep::preload {
+
+void* map_descriptor(int fd, void* address, size_t length, int protection, int flags) {
+  if ((protection & PROT_WRITE) != 0) return real::mmap(address, length, protection, flags, fd, 0);
+  return map_for_reading(fd, address, length, protection, flags, 0);
+}
+
+}  // namespace skep::preload
+
+SKEP_TAKES int munmap(void* address, size_t length) noexcept {
+  if (touches_arenas(address, length, Overlap::kPart)) return refuse(EINVAL);
+  forget_arenas(address, length);
+  return real::munmap(address, length);
+}
+
+SKEP_TAKES int mprotect(void* address, size_t length, int protection) noexcept {
+  if (touches_arenas(address, length, Overlap::kPart)) return refuse(EINVAL);
+  if ((protection & PROT_EXEC) != 0 && touches_arenas(address, length, Overlap::kWhole)) return refuse(EACCES);
+  return real::mprotect(address, length, protection);
+}
+
+SKEP_TAKES void* mremap(void* address, size_t length, size_t new_length, int flags, ...) noexcept {
+  void* wanted = nullptr;
+  if ((flags & MREMAP_FIXED) != 0) {
+    va_list arguments;
+    va_start(arguments, flags);
+    wanted = va_arg(arguments, void*);
+    va_end(arguments);
+  }
+  const bool stays = new_length == length && (flags & MREMAP_FIXED) == 0;
+  if (!stays && mapped_arenas.load(std::memory_order_relaxed) != 0 &&
+      arena_overlap(address, length) != Overlap::kNone) {
+    errno = new_length > length ? EFAULT : EINVAL;
+    return MAP_FAILED;
+  }
+  return real::mremap(address, length, new_length, flags, wanted);
+}
+
 SKEP_TAKES void* mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) noexcept {
+  if ((flags & MAP_FIXED) != 0 && mapped_arenas.load(std::memory_order_relaxed) != 0) {
+    if (arena_overlap(address, length) == Overlap::kPart) {
+      errno = EINVAL;
+      return MAP_FAILED;
+    }
+    forget_arenas(address, length);
+  }
   if (fd < 0 || (flags & MAP_ANONYMOUS) != 0 || !serving()) {
     return real::mmap(address, length, protection, flags, fd, offset);
   }
@@ -62,10 +120,14 @@ SKEP_TAKES void* mmap(void* address, size_t length, int protection, int flags, i
   const auto object = start()->descriptors.share(fd);
   errno = saved_errno;
   if (!object) return real::mmap(address, length, protection, flags, fd, offset);
-  if (const int error = refusal(**object, length, protection, flags, offset)) {
+  const bool arena = (*object)->kind == skep::ObjectKind::kMap && (*object)->type == BPF_MAP_TYPE_ARENA;
+  int error = arena ? arena_refusal(**object, address, length, offset) : 0;
+  if (error == 0) error = refusal(**object, length, protection, flags, offset);
+  if (error != 0) {
     errno = error;
     return MAP_FAILED;
   }
+  if (arena) return map_arena(**object, fd, address, length, protection, flags);
   if ((protection & PROT_WRITE) != 0) return real::mmap(address, length, protection, flags, fd, offset);
   return map_for_reading(fd, address, length, protection, flags, offset);
 }

@@ -38,7 +38,7 @@ class Real {
     if (function == nullptr) [[unlikely]] {
       errno = ENOSYS;
       if constexpr (std::is_same_v<Return, void*>) {
-        return MAP_FAILED;  // mmap() is the only one
+        return MAP_FAILED;  // mmap() and mremap() are the only ones
       } else if constexpr (std::is_pointer_v<Return>) {
         return Return{nullptr};
       } else {
