@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arenas between processes that are killed: at every step of each operation, and at random moments.
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -117,6 +119,32 @@ TEST_F(ArenaProcessTest, OneDeathIsOneOperationOrNone) {
     EXPECT_EQ(report.free_elements, 8 - report.elements);
     if (signal == 0) break;
   }
+}
+
+/// In a child that mounts a small file system for itself.
+TEST_F(ArenaProcessTest, AFullFileSystemIsAFailedAllocation) {
+  constexpr int kNotPermitted = 77;
+  const pid_t child = fork();
+  if (child == 0) {
+    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, "size=2m") != 0) {
+      _exit(kNotPermitted);
+    }
+    const auto map = make_arena(1024);
+    const Lease lease(machine());
+    uint32_t got = 0;
+    while (map->allocate(lease, 0, 1) == page(got)) ++got;
+    const bool some = got > 100 && got < 512;
+    const bool full = map->allocate(lease, 0, 200) == 0 && word(*map, lease, page(got)) == nullptr;
+    map->release(lease, page(3), 50);
+    const bool again = map->allocate(lease, 0, 50) == page(3) && map->allocate(lease, 0, 50) == 0;
+    _exit(some && full && again && map->check().problem.empty() ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  if (WEXITSTATUS(status) == kNotPermitted) GTEST_SKIP() << "mounting a tmpfs is forbidden";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST_F(ArenaProcessTest, SurvivesAnyDeath) {
