@@ -20,7 +20,7 @@ namespace skep {
 /// What the values of a kind are. Other than bytes: numbers that stand for something outside the map. The kind stores a
 /// 64-bit word per entry and knows nothing of its meaning; the syscall side makes words of what clients give and shows
 /// them (syscall/reference_kinds.h), and keeps alive what they stand for.
-enum class ValueMeaning : uint8_t { kBytes, kMap, kProgram, kPerfEvent, kCgroup, kDevice, kCpu, kSocket };
+enum class ValueMeaning : uint8_t { kBytes, kMap, kProgram, kPerfEvent, kCgroup, kDevice, kCpu, kSocket, kInstruction };
 
 /// What a map of maps asks of the maps in it: those of a map that was given when it was made.
 struct InnerTemplate {

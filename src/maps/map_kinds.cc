@@ -31,6 +31,7 @@ constexpr const MapKind* kKinds[] = {
     &kPerCpuCgroupStorageKind,
     &kRingbufKind,
     &kUserRingbufKind,
+    &kInstructionArrayKind,
     &kRhashKind,
     &kArenaKind,
 };

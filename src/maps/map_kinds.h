@@ -7,6 +7,7 @@ namespace skep {
 
 /// The kinds there are; each stands in its own file, and find_map_kind()'s table lists them.
 extern const MapKind kHashKind;
+extern const MapKind kInstructionArrayKind;
 extern const MapKind kRhashKind;
 extern const MapKind kArrayKind;
 extern const MapKind kPerCpuHashKind;

@@ -82,6 +82,8 @@ class Instance {
   /// A new open file description of a living object, referenced. `flags`: O_RDWR, O_RDONLY or O_WRONLY. ENOENT: no such
   /// object or a dead one (which is collected on the way).
   Result<FileDescriptor> open_by_id(ObjectKind kind, uint32_t id, int flags);
+  /// Whether there is such an object and somebody keeps it; one that nobody keeps is collected on the way.
+  bool alive(ObjectKind kind, uint32_t id);
   /// The smallest living id greater than `after`; ENOENT when there is none. Collects the dead it meets.
   Result<uint32_t> next_id(ObjectKind kind, uint32_t after);
   /// Removes the object if it is dead, and what it alone held; called by those who drop the last reference they know
@@ -140,8 +142,6 @@ class Instance {
   void drop_holds(const char* holder_name, std::vector<std::pair<ObjectKind, uint32_t>>& next);
   void drop_orphaned_holds(std::vector<std::pair<ObjectKind, uint32_t>>& next);
   void collect_all(std::vector<std::pair<ObjectKind, uint32_t>>& pending);
-  bool alive(ObjectKind kind, uint32_t id);
-
   [[nodiscard]] nlink_t count_holders(ObjectKind kind, uint32_t id) const;
 
   std::string directory_;

@@ -132,6 +132,8 @@ constexpr Code jump_if32(uint8_t operation, Register dst, Register src, int off)
 constexpr Code jump_if32(uint8_t operation, Register dst, int32_t imm, int off) {
   return one(raw(kJmp32 | operation | kK, dst, 0, off, imm));
 }
+/// The indirect jump.
+constexpr Code gotox(Register dst) { return one(raw(kJmp | kJa | kX, dst, 0, 0, 0)); }
 constexpr Code may_goto(int off) { return one(raw(kJmp | kJcond, 0, 0, off, 0)); }
 constexpr Code call(int32_t helper) { return one(raw(kJmp | kCall, 0, 0, 0, helper)); }
 /// Calls the function `distance` instructions after the next one.

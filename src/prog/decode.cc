@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "maps/arena_map.h"
+#include "maps/instruction_array_map.h"
 #include "maps/reference_array_map.h"
 #include "prog/helper.h"
 #include "prog/kfunc.h"
@@ -36,6 +37,7 @@ class Decoder {
     if (auto bound = bind_maps(); !bound) return std::unexpected(bound.error());
     if (const char* problem = lay_out()) return refuse(problem);
     if (const char* problem = find_functions()) return refuse(problem);
+    if (Status filled = fill_jump_tables(); !filled) return std::unexpected(filled.error());
     for (at_ = 0; at_ < source_.size(); ++at_) {
       if (index_of_[at_] == kSecondHalf) continue;
       code_->origins.push_back(at_);
@@ -112,11 +114,37 @@ class Decoder {
       const auto end = i + 1 < starts_.size() ? starts_[i + 1] : static_cast<uint32_t>(source_.size());
       at_ = end - 1;
       const uint8_t last = source_[at_].code;
-      if (index_of_[at_] == kSecondHalf || (last != (kJmp | kExit) && last != (kJmp | kJa) && last != (kJmp32 | kJa))) {
+      if (index_of_[at_] == kSecondHalf ||
+          (last != (kJmp | kExit) && last != (kJmp | kJa) && last != (kJmp | kJa | kX) && last != (kJmp32 | kJa))) {
         return "last insn is not an exit or jmp";
       }
     }
     return nullptr;
+  }
+
+  /// Where the instructions that tables name will be. Addresses of instructions are values in registers from here on.
+  Status fill_jump_tables() {
+    const bool any = std::ranges::any_of(code_->maps, [](const MapBinding& map) { return map.table != nullptr; });
+    if (!any) return {};
+    const uint32_t decoded =
+        static_cast<uint32_t>(source_.size() - static_cast<size_t>(std::ranges::count(index_of_, kSecondHalf)));
+    code_->instructions.reserve(decoded);
+    code_->landings.resize(decoded);
+    code_->jump_tables.resize(code_->maps.size());
+    const auto first = reinterpret_cast<uint64_t>(code_->instructions.data());
+    for (size_t m = 0; m < code_->maps.size(); ++m) {
+      const InstructionArrayMap* table = code_->maps[m].table;
+      for (uint32_t i = 0; table != nullptr && i < table->entries(); ++i) {
+        const uint32_t source = table->original(i);
+        if (source >= source_.size() || index_of_[source] == kSecondHalf) {
+          return fail_because(EINVAL, "an array of instructions names none of the program");
+        }
+        const uint32_t index = index_of_[source];
+        code_->jump_tables[m].push_back(first + uint64_t{index} * sizeof(Instruction));
+        code_->landings[index] = index_of_[starts_[function_of(source)]] + 1;
+      }
+    }
+    return {};
   }
 
   /// Which function the instruction belongs to.
@@ -399,16 +427,28 @@ class Decoder {
     }
   }
 
+  /// The table that programs see of an array of instructions: eight bytes for each.
+  const char* decode_jump_table(const MapBinding& map, uint64_t offset) {
+    const JumpTable& table = code_->jump_tables[static_cast<size_t>(&map - code_->maps.data())];
+    const uint64_t length = table.size() * sizeof(uint64_t);
+    if (offset % sizeof(uint64_t) != 0 || offset >= length) return "direct value offset is not allowed";
+    return name_directly(map, reinterpret_cast<uint64_t>(table.data()), length, offset);
+  }
+
   const char* decode_direct_value(const MapBinding& map, uint64_t offset) {
     if (map.arena != nullptr) {
       out_.imm = static_cast<int64_t>(map.arena->window().start + offset);
       return nullptr;
     }
+    if (map.table != nullptr) return decode_jump_table(map, offset);
     if (map.array_entries != 1) return "direct value access is not supported for this map type";
     if (offset >= map.value_size) return "direct value offset is not allowed";
-    const auto base = reinterpret_cast<uint64_t>(map.array_values);
+    return name_directly(map, reinterpret_cast<uint64_t>(map.array_values), map.value_size, offset);
+  }
+
+  const char* name_directly(const MapBinding& map, uint64_t base, uint64_t length, uint64_t offset) {
     const auto known = [base](const DirectValue& direct) { return direct.address == base; };
-    if (std::ranges::none_of(code_->direct_values, known)) code_->direct_values.push_back({base, &map});
+    if (std::ranges::none_of(code_->direct_values, known)) code_->direct_values.push_back({base, length, &map});
     out_.imm = static_cast<int64_t>(base + offset);
     return nullptr;
   }
@@ -426,6 +466,11 @@ class Decoder {
         out_.operation = Operation::kExit;
         return nullptr;
       case kJa:
+        if (insn.code == (kJmp | kJa | kX)) {
+          if (insn.src_reg != 0 || insn.off != 0 || insn.imm != 0) return "BPF_JA|BPF_X uses reserved fields";
+          out_.operation = Operation::kGotox;
+          return nullptr;
+        }
         if ((insn.code & kX) != 0 || insn.src_reg != 0 || insn.dst_reg != 0 || (narrow ? insn.off : insn.imm) != 0) {
           return "BPF_JA uses reserved fields";
         }
@@ -535,7 +580,9 @@ MapBinding bind_map(std::shared_ptr<Map> map) {
   binding.key_size = spec.key_size;
   binding.value_size = spec.value_size;
   binding.readable = (spec.flags & BPF_F_WRONLY_PROG) == 0;
-  binding.writable = (spec.flags & BPF_F_RDONLY_PROG) == 0;
+  binding.table = dynamic_cast<const InstructionArrayMap*>(map.get());
+  if (binding.table != nullptr) binding.values = ValueMeaning::kInstruction;
+  binding.writable = (spec.flags & BPF_F_RDONLY_PROG) == 0 && binding.table == nullptr;
   binding.fields = spec.fields;
   binding.has_fields = spec.fields.any();
   if (spec.type == BPF_MAP_TYPE_ARRAY) {

@@ -13,9 +13,10 @@
 
 namespace skep {
 
-class ArenaMap;           // maps/arena_map.h
-class ReferenceArrayMap;  // maps/reference_array_map.h
-struct Helper;            // prog/helper.h
+class ArenaMap;             // maps/arena_map.h
+class InstructionArrayMap;  // maps/instruction_array_map.h
+class ReferenceArrayMap;    // maps/reference_array_map.h
+struct Helper;              // prog/helper.h
 
 /// One decoded instruction. `offset` is the displacement of an access or the distance of a jump (from the jump itself);
 /// `imm` the immediate, sign-extended; a Helper's or a map's address; the decoded index of a called function.
@@ -36,6 +37,7 @@ struct alignas(256) MapBinding {
   ValueMeaning values;                  // other than bytes, programs do not get at the values themselves
   const ReferenceArrayMap* references;  // an array whose values are not bytes; else null
   ArenaMap* arena;                      // an arena; else null
+  const InstructionArrayMap* table;     // a jump table: programs do not get at its values by helpers; else null
   uint32_t key_size;
   uint32_t value_size;
   bool readable;           // not BPF_F_WRONLY_PROG
@@ -52,11 +54,15 @@ struct FunctionEntry {
   uint32_t index;  // of its first decoded instruction
 };
 
-/// The value of an array's only element, which instructions name directly (.data, .bss, .rodata).
+/// What instructions name directly: the value of an array's only element (.data, .bss, .rodata), or a jump table.
 struct DirectValue {
   uint64_t address;
+  uint64_t length;  // bytes
   const MapBinding* binding;
 };
+
+/// What programs see in an array of instructions: their addresses in this process, of which gotox takes no others.
+using JumpTable = std::vector<uint64_t>;
 
 /// A program in the form that the interpreter runs. Immutable. Programs, and timers with a callback in it, share it.
 struct DecodedCode : std::enable_shared_from_this<DecodedCode> {
@@ -67,7 +73,20 @@ struct DecodedCode : std::enable_shared_from_this<DecodedCode> {
   std::vector<MapBinding> maps;
   std::vector<FunctionEntry> functions;
   std::vector<DirectValue> direct_values;
-  ArenaMap* arena = nullptr;  // that its arena pointers are in; null: it has none
+  ArenaMap* arena = nullptr;           // that its arena pointers are in; null: it has none
+  std::vector<JumpTable> jump_tables;  // one for each of maps; empty for other kinds
+  /// For each decoded instruction: 0, or 1 + the index where its function begins if a jump table names it. Empty where
+  /// there is no table.
+  std::vector<uint32_t> landings;
+
+  /// The instruction whose address the number is, if a jump table names it and it is in the function that begins at
+  /// `function`; null otherwise, whatever the number.
+  [[nodiscard]] const Instruction* landing(uint64_t address, uint32_t function) const {
+    const uint64_t distance = address - reinterpret_cast<uint64_t>(instructions.data());
+    const uint64_t index = distance / sizeof(Instruction);
+    if (distance % sizeof(Instruction) != 0 || index >= landings.size()) return nullptr;
+    return landings[index] == function + 1 ? &instructions[index] : nullptr;
+  }
 };
 
 /// The map as programs know it.

@@ -301,6 +301,18 @@ do_Swap64:
 
 do_Ja:
   TAKE_JUMP();
+do_Gotox : {
+  const Instruction* const to = run.code().landing(DST, run.frame().entry);
+  LEAVE();
+  if (to == nullptr) [[unlikely]] {
+    run.stop(EFAULT, "gotox: the register does not hold an instruction of this function from an array of them");
+    goto stopped;
+  }
+  const int64_t distance = to - pc;
+  pc = to;
+  if (distance <= 0 && (budget += distance - 1) < 0) goto out_of_budget;
+  goto* labels[static_cast<unsigned>(pc->operation)];
+}
 do_MayGoto:
   if (run.frame().may_goto_left == 0) TAKE_JUMP();
   --run.frame().may_goto_left;

@@ -18,7 +18,10 @@ bool is_exit(const bpf_insn& insn) { return insn.code == (kJmp | kExit); }
 bool is_call(const bpf_insn& insn) { return is_jump_class(insn.code) && (insn.code & 0xf0) == kCall; }
 bool is_function_call(const bpf_insn& insn) { return insn.code == (kJmp | kCall) && insn.src_reg == BPF_PSEUDO_CALL; }
 bool is_function_pointer(const bpf_insn& insn) { return is_wide_load(insn) && insn.src_reg == BPF_PSEUDO_FUNC; }
-bool is_always_jump(const bpf_insn& insn) { return insn.code == (kJmp | kJa) || insn.code == (kJmp32 | kJa); }
+bool is_indirect_jump(const bpf_insn& insn) { return insn.code == (kJmp | kJa | kX); }
+bool is_always_jump(const bpf_insn& insn) {
+  return insn.code == (kJmp | kJa) || insn.code == (kJmp32 | kJa) || is_indirect_jump(insn);
+}
 
 bool writes_destination(const bpf_insn& insn) {
   const uint8_t what = insn.code & 7;
@@ -75,7 +78,7 @@ Status check_jumps(std::span<const bpf_insn> code, std::span<const uint32_t> fun
     const size_t begin = functions[f], end = f + 1 < functions.size() ? functions[f + 1] : code.size();
     for (size_t i = begin; i < end; ++i) {
       const bpf_insn& insn = code[i];
-      if (!is_jump_class(insn.code) || is_exit(insn) || is_call(insn)) continue;
+      if (!is_jump_class(insn.code) || is_exit(insn) || is_call(insn) || is_indirect_jump(insn)) continue;
       const int64_t target = jump_target(insn, i);
       if (target < static_cast<int64_t>(begin) || target >= static_cast<int64_t>(end)) {
         log.print("jump out of range from insn %zu to %lld\n", i, static_cast<long long>(target));
@@ -110,7 +113,17 @@ Status check_load_form(std::span<const bpf_insn> code, size_t index, VerifierLog
   return {};
 }
 
-Status check_control_flow(std::span<const bpf_insn> code, VerifierLog& log) {
+Status check_jump_table(std::span<const bpf_insn> code, std::span<const uint32_t> table, VerifierLog& log) {
+  for (const uint32_t index : table) {
+    if (index < code.size() && (index == 0 || !is_wide_load(code[index - 1]))) continue;
+    log.print("an array of instructions names insn %u, where none of the program begins\n", index);
+    return fail(EINVAL);
+  }
+  return {};
+}
+
+Status check_control_flow(std::span<const bpf_insn> code, std::span<const uint32_t> functions,
+                          std::span<const std::vector<uint32_t>> tables, VerifierLog& log) {
   std::vector<bool> reached(code.size());
   std::vector<uint32_t> pending{0};
   reached[0] = true;
@@ -124,6 +137,27 @@ Status check_control_flow(std::span<const bpf_insn> code, VerifierLog& log) {
     pending.push_back(static_cast<uint32_t>(target));
     return {};
   };
+  // The tables of a function are those whose first instruction is in it; all others have to be, too.
+  const auto reach_by_table = [&](size_t from) -> Status {
+    const auto next = std::ranges::upper_bound(functions, static_cast<uint32_t>(from));
+    const uint32_t begin = *(next - 1), end = next == functions.end() ? static_cast<uint32_t>(code.size()) : *next;
+    bool found = false;
+    for (const std::vector<uint32_t>& table : tables) {
+      const auto [lowest, highest] = std::ranges::minmax(table);
+      if (lowest < begin || lowest >= end) continue;
+      if (highest >= end) {
+        log.print("jump table for insn %zu points outside of the subprog [%u,%u)\n", from, begin, end);
+        return fail(EINVAL);
+      }
+      found = true;
+      for (const uint32_t target : table) {
+        if (Status status = reach(target, from); !status) return status;
+      }
+    }
+    if (found) return {};
+    log.print("no jump tables found for subprog starting at %u\n", begin);
+    return fail(EINVAL);
+  };
   while (!pending.empty()) {
     const size_t i = pending.back();
     pending.pop_back();
@@ -131,7 +165,15 @@ Status check_control_flow(std::span<const bpf_insn> code, VerifierLog& log) {
     Status status{};
     if (is_exit(insn)) continue;
     if (is_function_call(insn) || is_function_pointer(insn)) status = reach(static_cast<int64_t>(i) + 1 + insn.imm, i);
-    if (status && is_jump_class(insn.code) && !is_call(insn)) status = reach(jump_target(insn, i), i);
+    if (is_indirect_jump(insn)) {
+      if (insn.src_reg != 0 || insn.off != 0 || insn.imm != 0) {
+        log.print("BPF_JA|BPF_X uses reserved fields\n");
+        return fail(EINVAL);
+      }
+      status = reach_by_table(i);
+    } else if (status && is_jump_class(insn.code) && !is_call(insn)) {
+      status = reach(jump_target(insn, i), i);
+    }
     if (status && !is_always_jump(insn)) status = reach(static_cast<int64_t>(i) + (is_wide_load(insn) ? 2 : 1), i);
     if (!status) return status;
   }

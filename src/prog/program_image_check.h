@@ -38,8 +38,14 @@ Status check_line_infos(std::span<const bpf_line_info> infos, const Btf& btf, st
 /// Reserved fields of loads, which are looked at together with the maps: one instruction (and the one after it).
 Status check_load_form(std::span<const bpf_insn> code, size_t index, VerifierLog& log);
 
-/// Every instruction can be reached, and no jump leads into the second half of a wide load. EINVAL.
-Status check_control_flow(std::span<const bpf_insn> code, VerifierLog& log);
+/// An array of instructions names such as are there. EINVAL.
+Status check_jump_table(std::span<const bpf_insn> code, std::span<const uint32_t> table, VerifierLog& log);
+
+/// Every instruction can be reached, indirect jumps find a table within their function, and no jump leads into the
+/// second half of a wide load. `tables`: the instructions that arrays of them name, checked, none of them empty.
+/// EINVAL.
+Status check_control_flow(std::span<const bpf_insn> code, std::span<const uint32_t> functions,
+                          std::span<const std::vector<uint32_t>> tables, VerifierLog& log);
 
 /// Nobody writes the frame pointer (EACCES) or calls a helper that does not exist (EINVAL).
 Status check_operands(std::span<const bpf_insn> code, VerifierLog& log);

@@ -27,7 +27,7 @@ void Regions::reset(const DecodedCode& code, Region stack) {
 void Regions::add_direct_values(const DecodedCode& code) {
   for (const DirectValue& direct : code.direct_values) {
     direct_values_.push_back({.start = direct.address,
-                              .length = direct.binding->value_size,
+                              .length = direct.length,
                               .binding = direct.binding,
                               .rights = value_rights(*direct.binding)});
   }

@@ -42,10 +42,11 @@ inline Result<std::shared_ptr<const OpenObject>> share_map(Caller& caller, uint3
 
 [[nodiscard]] inline bool may_write(const OpenObject& object) { return object.writable && !is_frozen(object); }
 
-/// The flags that clients see: programs cannot write maps of devices, whatever was asked for.
+/// The flags that clients see: programs cannot write maps of devices and of instructions, whatever was asked for.
 [[nodiscard]] inline uint32_t shown_flags(const MapSpec& spec) {
-  const bool devices = spec.type == BPF_MAP_TYPE_DEVMAP || spec.type == BPF_MAP_TYPE_DEVMAP_HASH;
-  return devices ? spec.flags | BPF_F_RDONLY_PROG : spec.flags;
+  const bool constant =
+      spec.type == BPF_MAP_TYPE_DEVMAP || spec.type == BPF_MAP_TYPE_DEVMAP_HASH || spec.type == BPF_MAP_TYPE_INSN_ARRAY;
+  return constant ? spec.flags | BPF_F_RDONLY_PROG : spec.flags;
 }
 
 [[nodiscard]] inline bool is_per_cpu(uint32_t type) {

@@ -60,6 +60,7 @@ Status check_kind(const Btf& btf, uint32_t key_type, uint32_t value_type, const 
     return btf.kind_of(btf.skip_modifiers(key_type)) == BtfKind::kStruct ? Status{} : fail(EINVAL);
   if (spec.type == BPF_MAP_TYPE_BLOOM_FILTER) return key_type == 0 ? Status{} : fail(EINVAL);
   if (is_cgroup_storage(spec.type)) return is_storage_key(btf, key_type, spec.key_size) ? Status{} : fail(EINVAL);
+  if (spec.type == BPF_MAP_TYPE_INSN_ARRAY) return fail(EINVAL);
   if (takes_no_types(spec.type)) return fail(kEnotsupp);
   return {};
 }

@@ -9,6 +9,7 @@
 
 #include "btf/btf_file.h"
 #include "maps/arena_map.h"
+#include "maps/instruction_array_map.h"
 #include "object/digest.h"
 #include "prog/opcode.h"
 #include "prog/program_image_check.h"
@@ -54,6 +55,7 @@ bool sleepable_may_use(uint32_t map_type) {
     case BPF_MAP_TYPE_QUEUE:
     case BPF_MAP_TYPE_STACK:
     case BPF_MAP_TYPE_ARENA:
+    case BPF_MAP_TYPE_INSN_ARRAY:
       return true;
     default:
       return false;
@@ -186,6 +188,10 @@ class Loader {
       log_.print("The total number of maps per program has reached the limit of %u\n", kMaxMaps);
       return fail(E2BIG);
     }
+    if ((*object)->type == BPF_MAP_TYPE_INSN_ARRAY) {
+      const auto& table = static_cast<const InstructionArrayMap&>(*(*object)->map);
+      if (Status status = add_table(table); !status) return std::unexpected(status.error());
+    }
     maps_.push_back({fd, *object});
     image_.maps.push_back((*object)->id);
     return static_cast<uint32_t>(maps_.size() - 1);
@@ -201,6 +207,23 @@ class Loader {
     if (find_arena_window(object)) return {};
     log_.print("arena's user address must be set via map_extra or mmap()\n");
     return fail(EINVAL);
+  }
+
+  /// An array of instructions: frozen, of this program, and no other's.
+  Status add_table(const InstructionArrayMap& table) {
+    std::vector<uint32_t> named(table.entries());
+    if (!table.is_frozen()) {
+      log_.print("an array of instructions must be frozen before a program uses it\n");
+      return fail(EINVAL);
+    }
+    for (uint32_t i = 0; i < table.entries(); ++i) named[i] = table.original(i);
+    if (Status status = check_jump_table(image_.instructions, named, log_); !status) return status;
+    if (table.user() != 0 && caller_.instance().alive(ObjectKind::kProgram, table.user())) {
+      log_.print("another program uses the array of instructions\n");
+      return fail(EBUSY);
+    }
+    tables_.push_back(std::move(named));
+    return {};
   }
 
   Status open_btf_of_program() {
@@ -303,6 +326,11 @@ class Loader {
 
   Status check_value_offset(const OpenObject& object, uint32_t offset) {
     const MapSpec& spec = object.map->spec();
+    if (spec.type == BPF_MAP_TYPE_INSN_ARRAY && offset < kMaxValueOffset) {
+      if (offset % sizeof(uint64_t) == 0 && offset / sizeof(uint64_t) < spec.max_entries) return {};
+      log_.print("invalid access to map value pointer, value_size=%u off=%u\n", spec.value_size, offset);
+      return fail(EACCES);
+    }
     if (offset >= kMaxValueOffset) {
       log_.print("direct value offset of %u is not allowed\n", offset);
       return fail(EINVAL);
@@ -347,7 +375,7 @@ class Loader {
   }
 
   Status check_flow() {
-    Status status = check_control_flow(image_.instructions, log_);
+    Status status = check_control_flow(image_.instructions, functions_, tables_, log_);
     return status ? check_operands(image_.instructions, log_) : status;
   }
 
@@ -394,6 +422,7 @@ class Loader {
       held = hold_everything(given);
     });
     if (!id) return std::unexpected(id.error());
+    if (held) held = claim_tables(*id);
     if (!held) {
       *file = FileDescriptor();
       caller_.instance().collect(ObjectKind::kProgram, *id);
@@ -413,6 +442,21 @@ class Loader {
                                    static_cast<int>(attr_.prog_btf_fd));
   }
 
+  /// The program has its name, so that others who find it in a table see that it lives.
+  Status claim_tables(uint32_t program) {
+    for (const UsedMap& used : maps_) {
+      if (used.object->type != BPF_MAP_TYPE_INSN_ARRAY) continue;
+      // Writable, whatever the client's descriptor is.
+      const auto map = caller_.descriptors().map_by_id(used.object->id);
+      if (!map) return std::unexpected(map.error());
+      auto& table = static_cast<InstructionArrayMap&>(**map);
+      const uint32_t former = table.user();
+      if (former != 0 && caller_.instance().alive(ObjectKind::kProgram, former)) return fail(EBUSY);
+      if (Status claimed = table.claim(program, former); !claimed) return claimed;
+    }
+    return {};
+  }
+
   struct UsedMap {
     int fd;
     std::shared_ptr<const OpenObject> object;
@@ -425,6 +469,7 @@ class Loader {
   ProgramImage image_;
   std::vector<UsedMap> maps_;
   std::vector<uint32_t> functions_;
+  std::vector<std::vector<uint32_t>> tables_;  // the instructions that its arrays of them name
   std::shared_ptr<const OpenObject> btf_;
 };
 

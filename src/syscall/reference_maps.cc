@@ -23,6 +23,7 @@ bool can_be_inner(uint32_t type) {
     case BPF_MAP_TYPE_CGROUP_STORAGE:
     case BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE:
     case BPF_MAP_TYPE_STRUCT_OPS:
+    case BPF_MAP_TYPE_INSN_ARRAY:
       return false;
     default:
       return true;
