@@ -111,6 +111,9 @@ enum bpf_prog_type {
   BPF_PROG_TYPE_SYSCALL = 31,
 };
 
+enum bpf_attach_type { BPF_TRACE_ITER = 28 };
+enum bpf_link_type { BPF_LINK_TYPE_ITER = 4 };
+
 /* Flags of the element commands. The upper 32 bits name the CPU when BPF_F_CPU is set. */
 enum {
   BPF_ANY = 0,
@@ -340,6 +343,28 @@ union bpf_attr {
     uint32_t map_fd;
     uint32_t flags;
   } prog_bind_map;
+  __extension__ struct { /* BPF_LINK_CREATE */
+    uint32_t prog_fd;
+    uint32_t target_fd;
+    uint32_t attach_type;
+    uint32_t flags;
+    uint64_t iter_info; /* union bpf_iter_link_info */
+    uint32_t iter_info_len;
+    uint8_t skep_others[32]; /* what other links are made of */
+  } link_create;
+  __extension__ struct { /* BPF_LINK_UPDATE */
+    uint32_t link_fd;
+    uint32_t new_prog_fd;
+    uint32_t flags;
+    uint32_t old_prog_fd;
+  } link_update;
+  __extension__ struct { /* BPF_LINK_DETACH */
+    uint32_t link_fd;
+  } link_detach;
+  __extension__ struct { /* BPF_ITER_CREATE */
+    uint32_t link_fd;
+    uint32_t flags;
+  } iter_create;
   uint8_t skep_whole[168]; /* the size of the union in 6.18 */
 } __attribute__((aligned(8)));
 
@@ -405,6 +430,30 @@ struct bpf_prog_info {
   uint32_t attach_btf_obj_id;
   uint32_t attach_btf_id;
 } __attribute__((aligned(8)));
+
+struct bpf_link_info {
+  uint32_t type;
+  uint32_t id;
+  uint32_t prog_id;
+  uint32_t skep_pad;
+  union {
+    struct {
+      uint64_t target_name;
+      uint32_t target_name_len; /* with the NUL */
+      struct {
+        uint32_t map_id;
+      } map;
+    } iter;
+    uint8_t skep_whole[48]; /* the size of the union in 6.18 */
+  };
+} __attribute__((aligned(8)));
+
+union bpf_iter_link_info {
+  struct {
+    uint32_t map_fd;
+  } map;
+  uint64_t skep_whole[2];
+};
 
 struct bpf_btf_info {
   uint64_t btf;

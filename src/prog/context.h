@@ -3,9 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <variant>
 
 namespace skep {
+
+struct MapBinding;  // prog/decode.h
 
 /// struct __sk_buff as programs and BPF_PROG_TEST_RUN's ctx_in / ctx_out see it (Linux 6.18, 192 bytes).
 struct UserSkBuff {
@@ -91,12 +94,22 @@ struct SkbContext {
   std::byte* network_header = nullptr;  // likewise SKF_NET_OFF
 };
 
+/// Memory that a context points to.
+struct ContextMemory {
+  std::byte* data = nullptr;
+  uint64_t size = 0;  // bytes
+  bool writable = false;
+  const MapBinding* value_of = nullptr;  // a value of that map, whose special fields are not the program's
+};
+
 /// What every other type runs on: bytes that the program sees as they are. RAW_TRACEPOINT: 64-bit arguments;
-/// TRACEPOINT: the event's record; KPROBE: struct pt_regs; SYSCALL: the caller's ctx_in.
+/// TRACEPOINT: the event's record; KPROBE: struct pt_regs; SYSCALL: the caller's ctx_in; TRACING (iterators): four
+/// pointers.
 struct BytesContext {
   std::byte* data = nullptr;
   uint32_t size = 0;
   bool writable = false;
+  std::span<const ContextMemory> memory = {};  // what the program may use besides, for the whole run
 };
 
 /// The context of a run; what it points to is owned by the caller and outlives the run.

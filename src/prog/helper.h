@@ -43,10 +43,11 @@ enum HelperTypes : uint16_t {
   kCgroupSkb = 32,
   kRawTracepoint = 64,
   kSyscall = 128,
+  kIterator = 256,
   kTracing = kKprobe | kTracepoint | kRawTracepoint,
   kSkb = kSocketFilter | kSched | kCgroupSkb,
-  kEvery = kSkb | kXdp | kTracing | kSyscall,
-  kUntraced = kSkb | kXdp | kSyscall,
+  kEvery = kSkb | kXdp | kTracing | kSyscall | kIterator,
+  kUntraced = kSkb | kXdp | kSyscall | kIterator,
 };
 
 using HelperFunction = uint64_t (*)(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e);

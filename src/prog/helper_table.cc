@@ -72,6 +72,8 @@ constexpr Helper kHelpers[] = {
     {115, "probe_read_kernel_str", kEvery, true, {kWritable, kSizeOrZero, kAnything}, probe_read_str},
     {118, "jiffies64", kEvery, false, {}, jiffies64},
     {125, "ktime_get_boot_ns", kEvery, false, {}, ktime_get_boot_ns},
+    {126, "seq_printf", kIterator, true, {kAnything, kReadable, kSize, kReadableOrNull, kSizeOrZero}, seq_printf},
+    {127, "seq_write", kIterator, true, {kAnything, kReadable, kSizeOrZero}, seq_write},
     {130, "ringbuf_output", kEvery, false, {kMap, kReadable, kSizeOrZero, kAnything}, ringbuf_output},
     {131, "ringbuf_reserve", kEvery, false, {kMap, kAnything, kAnything}, ringbuf_reserve},
     {132, "ringbuf_submit", kEvery, false, {kAnything, kAnything}, ringbuf_submit},
@@ -140,6 +142,8 @@ uint16_t helper_type_bit(uint32_t program_type) {
       return kRawTracepoint;
     case BPF_PROG_TYPE_SYSCALL:
       return kSyscall;
+    case BPF_PROG_TYPE_TRACING:
+      return kIterator;
     default:
       return 0;
   }

@@ -112,6 +112,10 @@ SKEP_HELPER(csum_update);
 SKEP_HELPER(set_hash);
 SKEP_HELPER(set_hash_invalid);
 
+// helpers_seq.cc
+SKEP_HELPER(seq_printf);
+SKEP_HELPER(seq_write);
+
 // helpers_xdp.cc
 SKEP_HELPER(xdp_load_bytes);
 SKEP_HELPER(xdp_store_bytes);

@@ -60,7 +60,7 @@ struct ProgramFacts {
   uint32_t gpl_compatible;  // 0 or 1
   uint32_t btf_id;          // 0: none
   uint32_t verified_instructions;
-  uint32_t reserved;
+  uint32_t attach_btf_id;  // in the kernel's BTF; 0: none
 };
 static_assert(sizeof(ProgramFacts) == 64);
 

@@ -15,9 +15,10 @@ struct Region {
   enum Right : uint8_t {
     kRead = 1,
     kWrite = 2,
-    kAtomic = 4,  // read-modify-write operations
-    kFields = 8,  // holds special fields of a value, which only helpers touch
-    kMap = 16,    // no memory: the place of an inner map's MapBinding, which is its value in a register
+    kAtomic = 4,   // read-modify-write operations
+    kFields = 8,   // holds special fields of a value, which only helpers touch
+    kMap = 16,     // no memory: the place of an inner map's MapBinding, which is its value in a register
+    kSealed = 32,  // not even helpers touch its special fields
   };
   uint64_t start = 0;
   uint64_t length = 0;                  // bytes
@@ -48,6 +49,8 @@ class Regions {
   void reset(const DecodedCode& code, Region stack);
   /// The values that another program names directly, besides: for a tail call.
   void add_direct_values(const DecodedCode& code);
+  /// Memory that stays the program's for the rest of the run.
+  void add_fixed(const Region& region) { direct_values_.push_back(region); }
   /// The stack grows and shrinks with the calls.
   void set_stack_length(uint64_t length) { stack_.length = length; }
   void set_packet(const Region& packet) { packet_ = packet; }

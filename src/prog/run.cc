@@ -10,6 +10,20 @@
 
 namespace skep {
 
+namespace {
+
+Region context_region(const ContextMemory& memory) {
+  uint8_t rights = Region::kRead;
+  if (memory.writable) rights |= Region::kWrite | Region::kAtomic;
+  if (memory.value_of != nullptr && memory.value_of->has_fields) rights |= Region::kFields | Region::kSealed;
+  return {.start = reinterpret_cast<uint64_t>(memory.data),
+          .length = memory.size,
+          .binding = memory.value_of,
+          .rights = rights};
+}
+
+}  // namespace
+
 void Run::begin(const DecodedCode& code, const Lease& lease, const RunContext& context,
                 const RunEnvironment& environment) {
   code_ = &code;
@@ -26,6 +40,9 @@ void Run::begin(const DecodedCode& code, const Lease& lease, const RunContext& c
   regions_.reset(code, {.start = reinterpret_cast<uint64_t>(stack_.data()),
                         .length = kFrameSize,
                         .rights = Region::kRead | Region::kWrite | Region::kAtomic});
+  if (auto* const* bytes = std::get_if<BytesContext*>(&context)) {
+    for (const ContextMemory& memory : (*bytes)->memory) regions_.add_fixed(context_region(memory));
+  }
   records_.reset();
   packet_changed();
 }

@@ -20,6 +20,7 @@ namespace skep {
 struct DecodedCode;       // prog/decode.h
 struct MapBinding;        // prog/decode.h
 class ProgramReferences;  // prog/program_references.h
+class SequenceText;       // prog/sequence_text.h
 class Timers;             // prog/timers.h
 
 /// What a program is made from.
@@ -70,6 +71,7 @@ class TraceSink {
 
 /// What surrounds a run.
 struct RunEnvironment {
+  SequenceText* sequence = nullptr;         // what iterators write; null: other programs
   TraceSink* trace = nullptr;               // null: what is printed is dropped
   ProgramReferences* references = nullptr;  // null: maps of maps and program arrays seem empty
   Timers* timers = nullptr;                 // null: timers can neither be armed nor cancelled (EOPNOTSUPP)

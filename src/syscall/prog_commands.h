@@ -39,6 +39,9 @@ class ProgramFace : public ObjectFace {
 /// The face of an object whose kind is kProgram.
 const ProgramFace& program_of(const OpenObject& object);
 
+/// The tag in hexadecimal digits.
+std::string tag_text(const ProgramFacts& facts);
+
 /// A program's description for the runtime, over `image` and its opened maps.
 ProgramDescription describe(const ProgramImage& image, std::vector<std::shared_ptr<Map>> maps);
 

@@ -40,7 +40,7 @@ void describe_facts(const ProgramFace& face, uint32_t id, bpf_prog_info& info) {
   info.btf_id = facts.btf_id;
   info.verified_insns = facts.verified_instructions;
   info.attach_btf_obj_id = 0;
-  info.attach_btf_id = 0;
+  info.attach_btf_id = facts.attach_btf_id;
   info.run_cnt = face.counters().runs.load(std::memory_order_relaxed);
   info.run_time_ns = face.counters().nanoseconds.load(std::memory_order_relaxed);
   info.recursion_misses = 0;
@@ -99,15 +99,21 @@ Answer prog_info(Caller& caller, const OpenObject& object) {
   return finish_info(caller, &info, *size);
 }
 
-std::string prog_fdinfo(const OpenObject& object) {
-  const ProgramFace& face = program_of(object);
-  const ProgramFacts& facts = face.image().facts;
-  std::string text = "prog_type:\t" + std::to_string(facts.type) + "\nprog_jited:\t0\nprog_tag:\t";
+std::string tag_text(const ProgramFacts& facts) {
+  std::string text;
   for (const uint8_t byte : facts.tag) {
     constexpr char kDigits[] = "0123456789abcdef";
     text += kDigits[byte >> 4];
     text += kDigits[byte & 15];
   }
+  return text;
+}
+
+std::string prog_fdinfo(const OpenObject& object) {
+  const ProgramFace& face = program_of(object);
+  const ProgramFacts& facts = face.image().facts;
+  std::string text = "prog_type:\t" + std::to_string(facts.type) + "\nprog_jited:\t0\nprog_tag:\t";
+  text += tag_text(facts);
   const uint64_t memory = round_up(kProgramDataOffset + face.image().instructions.size() * sizeof(bpf_insn), kPageSize);
   text += "\nmemlock:\t" + std::to_string(memory) + "\nprog_id:\t" + std::to_string(object.id);
   text += "\nrun_time_ns:\t" + std::to_string(face.counters().nanoseconds.load(std::memory_order_relaxed));

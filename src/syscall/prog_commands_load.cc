@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "btf/btf_file.h"
+#include "btf/kernel_btf.h"
 #include "maps/arena_map.h"
 #include "maps/instruction_array_map.h"
 #include "object/digest.h"
@@ -103,9 +104,27 @@ class Loader {
     const uint32_t type = attr_.prog_type, attach = attr_.expected_attach_type;
     if ((attr_.prog_flags & ~kKnownFlags) != 0) return fail(EINVAL);
     if (attr_.insn_cnt == 0 || attr_.insn_cnt > kMaxInstructions) return fail(E2BIG);
-    if (attr_.attach_prog_fd != 0 || attr_.attach_btf_id != 0) return fail(EINVAL);  // not for the types skep has
+    if (type == BPF_PROG_TYPE_TRACING) return check_iterator();
+    if (attr_.attach_prog_fd != 0 || attr_.attach_btf_id != 0) return fail(EINVAL);
     if (type == BPF_PROG_TYPE_CGROUP_SKB && attach > kCgroupEgress) return fail(EINVAL);
     if (type == BPF_PROG_TYPE_SYSCALL && attach != 0) return fail(EINVAL);
+    return {};
+  }
+
+  /// Of the programs that belong to a function of the kernel there is one: the iterator over the elements of a map.
+  Status check_iterator() {
+    if (attr_.attach_prog_fd != 0 || attr_.attach_btf_id == 0 || attr_.expected_attach_type != BPF_TRACE_ITER) {
+      return fail_because(EINVAL, "of the TRACING programs skep runs iterators only");
+    }
+    const Result<KernelBtf> kernel = KernelBtf::read();
+    if (!kernel) return fail(EINVAL);  // with the sentence of read()
+    const uint32_t id = attr_.attach_btf_id;
+    if (kernel->kind_of(id) != BtfKind::kFunc)
+      return fail_because(EINVAL, "attach_btf_id is no function of this kernel");
+    if (kernel->name(id) != "bpf_iter_bpf_map_elem") {
+      return fail_because(EINVAL, "of the iterators skep runs those over map elements only");
+    }
+    image_.facts.attach_btf_id = id;
     return {};
   }
 
@@ -385,7 +404,8 @@ class Loader {
       log_.print("Syscall programs can only be sleepable\n");
       return fail(EINVAL);
     }
-    if (sleepable && attr_.prog_type != BPF_PROG_TYPE_SYSCALL && attr_.prog_type != BPF_PROG_TYPE_KPROBE) {
+    if (sleepable && attr_.prog_type != BPF_PROG_TYPE_SYSCALL && attr_.prog_type != BPF_PROG_TYPE_KPROBE &&
+        attr_.prog_type != BPF_PROG_TYPE_TRACING) {
       log_.print("Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable\n");
       return fail(EINVAL);
     }

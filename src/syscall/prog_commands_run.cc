@@ -56,6 +56,8 @@ Answer TestRun::run() {
       return run_raw_tracepoint();
     case BPF_PROG_TYPE_SYSCALL:
       return run_syscall();
+    case BPF_PROG_TYPE_TRACING:
+      return fail(EFAULT);  // what Linux answers for iterators
     default:
       return fail(kEnotsupp);
   }
