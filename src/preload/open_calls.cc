@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The calls that open by name. An object is never opened as a file: its bytes are skep's. As on bpffs a map with BTF
-// can be read as text, and everything else is EIO.
+// and an iterator can be read as text, and everything else is EIO.
 
 #include <fcntl.h>
 #include <mntent.h>
@@ -64,11 +64,11 @@ int refusal(const ClientPath& path, int flags) {
   return (flags & O_DIRECTORY) != 0 ? ENOTDIR : EIO;
 }
 
-/// What a pinned object is to who opens it: the text of a map, as a new descriptor; -1 and errno.
+/// What a pinned object is to who opens it: its text, as a new descriptor; -1 and errno.
 int open_object(const char* path, int flags) {
   const int object = real::open(path, O_RDONLY | O_CLOEXEC);
   if (object < 0) return -1;
-  const int text = open_map_text(object, flags);
+  const int text = open_object_text(object, flags);
   const int error = errno;
   real::close(object);
   errno = error;
@@ -102,7 +102,7 @@ int open_for_client(int directory, const char* name, int flags, mode_t mode) {
   if (fd < 0 || name[0] == '/' || (flags & O_PATH) != 0) return fd;
   if ((relative_paths_matter.load(std::memory_order_relaxed) || inherited_directory_matters()) &&
       is_pinned_object(fd)) {
-    const int text = open_map_text(fd, flags);
+    const int text = open_object_text(fd, flags);
     const int error = errno;
     real::close(fd);
     errno = error;

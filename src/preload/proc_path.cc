@@ -143,7 +143,7 @@ const char* descriptor_name(const ProcPath& path) {
         name = "anon_inode:btf";
         break;
       case ObjectKind::kLink:
-        name = "anon_inode:bpf_link";
+        name = "anon_inode:bpf-link";
         break;
       case ObjectKind::kMachine:
         break;

@@ -9,8 +9,9 @@ namespace skep::preload {
 /// errno when there is no room.
 int open_text(std::string_view text, int flags);
 
-/// The text of a pinned map for who opens the pin with `flags` (open(2)), `object` being open for reading on it: a new
-/// descriptor, or -1 and errno: EIO as for every other pinned object where the kernel does not print it.
-int open_map_text(int object, int flags);
+/// The text of a pinned map or iterator for who opens the pin with `flags` (open(2)), `object` being open for reading
+/// on it: a new descriptor, or -1 and errno: EIO as for every other pinned object; what the iterator's program failed
+/// with.
+int open_object_text(int object, int flags);
 
 }  // namespace skep::preload

@@ -40,6 +40,7 @@ constexpr uint32_t kTestEnd =
     static_cast<uint32_t>(offsetof(bpf_attr, test.batch_size) + sizeof(bpf_attr{}.test.batch_size));
 constexpr uint32_t kInfoEnd = static_cast<uint32_t>(offsetof(bpf_attr, info.info) + sizeof(bpf_attr{}.info.info));
 constexpr uint32_t kStatsEnd = sizeof(bpf_attr{}.enable_stats);
+constexpr uint32_t kLinkCreateEnd = 60;  // the longest of the links' own parts
 constexpr uint32_t kBindMapEnd = sizeof(bpf_attr{}.prog_bind_map);
 
 constexpr Row kCommands[] = {
@@ -71,13 +72,13 @@ constexpr Row kCommands[] = {
     /* MAP_LOOKUP_AND_DELETE_BATCH*/ {kBatchEnd, map_lookup_and_delete_batch},
     /* MAP_UPDATE_BATCH           */ {kBatchEnd, map_update_batch},
     /* MAP_DELETE_BATCH           */ {kBatchEnd, map_delete_batch},
-    /* LINK_CREATE                */ {kWholeAttr, nullptr},
-    /* LINK_UPDATE                */ {kWholeAttr, nullptr},
+    /* LINK_CREATE                */ {kLinkCreateEnd, link_create},
+    /* LINK_UPDATE                */ {sizeof(bpf_attr{}.link_update), link_update},
     /* LINK_GET_FD_BY_ID          */ {SKEP_END_OF(link_id), link_get_fd_by_id},
     /* LINK_GET_NEXT_ID           */ {SKEP_END_OF(next_id), link_get_next_id},
     /* ENABLE_STATS               */ {kStatsEnd, enable_stats},
-    /* ITER_CREATE                */ {kWholeAttr, nullptr},
-    /* LINK_DETACH                */ {kWholeAttr, nullptr},
+    /* ITER_CREATE                */ {sizeof(bpf_attr{}.iter_create), iter_create},
+    /* LINK_DETACH                */ {sizeof(bpf_attr{}.link_detach), link_detach},
     /* PROG_BIND_MAP              */ {kBindMapEnd, prog_bind_map},
     /* TOKEN_CREATE               */ {kWholeAttr, nullptr},
     /* PROG_STREAM_READ_BY_FD     */ {kWholeAttr, nullptr},

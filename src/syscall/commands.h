@@ -63,6 +63,17 @@ const Btf& btf_of(const OpenObject& object);
 std::string prog_fdinfo(const OpenObject& object);
 std::string btf_fdinfo(const OpenObject& object);
 
+// -- links (link_commands.cc)
+// ---------------------------------------------------------------------------------------------------------------------
+Answer link_create(Caller& caller);
+Answer link_update(Caller& caller);
+Answer link_detach(Caller& caller);
+Answer iter_create(Caller& caller);
+/// As for programs and BTF.
+Answer link_info(Caller& caller, const OpenObject& object);
+Result<std::shared_ptr<ObjectFace>> open_link(Process& process, int fd, const FileHeader& header);
+std::string link_fdinfo(Process& process, const OpenObject& object);
+
 // -- shared by the kinds (info_size.cc)
 // --------------------------------------------------------------------------------
 /// The size rules of an info structure: user_size bytes at `user`, of which the kernel knows `known`. E2BIG: the tail

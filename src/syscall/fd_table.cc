@@ -139,6 +139,7 @@ Result<std::shared_ptr<OpenObject>> FdTable::open(int fd) {
   if (!readable) return std::unexpected(readable.error());
   Result<std::shared_ptr<ObjectFace>> face = fail(EINVAL);
   if (header->kind == ObjectKind::kProgram) face = open_program(process_, readable->get(), *header);
+  if (header->kind == ObjectKind::kLink) face = open_link(process_, readable->get(), *header);
   if (header->kind == ObjectKind::kBtf) face = open_btf(process_, readable->get(), *header);
   if (!face) return std::unexpected(face.error());
   object->face = *std::move(face);

@@ -55,6 +55,7 @@ std::string fdinfo_text(Process& process, int fd) {
   std::string text = common_lines(fd, **object);
   if ((*object)->kind == ObjectKind::kMap) text += map_lines(**object);
   if ((*object)->kind == ObjectKind::kProgram) text += prog_fdinfo(**object);
+  if ((*object)->kind == ObjectKind::kLink) text += link_fdinfo(process, **object);
   if ((*object)->kind == ObjectKind::kBtf) text += btf_fdinfo(**object);
   return text;
 }

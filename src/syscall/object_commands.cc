@@ -49,7 +49,7 @@ Answer btf_get_fd_by_id(Caller& caller) {
   return open_id(caller, ObjectKind::kBtf, caller.attr.btf_id, O_RDONLY);
 }
 
-Answer link_get_fd_by_id(Caller& caller) { return open_id(caller, ObjectKind::kLink, caller.attr.link_id, O_RDWR); }
+Answer link_get_fd_by_id(Caller& caller) { return open_id(caller, ObjectKind::kLink, caller.attr.link_id, O_RDONLY); }
 
 Answer obj_get_info_by_fd(Caller& caller) {
   const auto object = caller.descriptors().share(static_cast<int>(caller.attr.info.bpf_fd));
@@ -62,6 +62,7 @@ Answer obj_get_info_by_fd(Caller& caller) {
     case ObjectKind::kBtf:
       return btf_info(caller, **object);
     case ObjectKind::kLink:
+      return link_info(caller, **object);
     case ObjectKind::kMachine:
       break;
   }

@@ -30,6 +30,14 @@ bool exists_elsewhere(const ClientPath& path) {
 
 bool path_fd_without_flag(const bpf_attr& attr) { return (attr.file_flags & BPF_F_PATH_FD) == 0 && attr.path_fd != 0; }
 
+/// A descriptor of a link is always read-only, and may not be asked for as such.
+Result<FileDescriptor> as_client_gets_it(Caller& caller, FileDescriptor fd, int mode) {
+  const Result<FileHeader> header = caller.instance().identify(fd.get());
+  if (!header || header->kind != ObjectKind::kLink) return fd;
+  if (mode != O_RDWR) return fail(EINVAL);
+  return caller.instance().open_by_id(ObjectKind::kLink, header->id, O_RDONLY);
+}
+
 }  // namespace
 
 Answer obj_pin(Caller& caller) {
@@ -63,6 +71,7 @@ Answer obj_get(Caller& caller) {
     return std::unexpected(resolved.error());
   }
   Result<FileDescriptor> fd = caller.instance().open_pin(*resolved, *mode);
+  if (fd) fd = as_client_gets_it(caller, *std::move(fd), *mode);
   if (!fd) return std::unexpected(fd.error());
   return caller.descriptors().install(*std::move(fd));
 }
