@@ -582,7 +582,8 @@ MapBinding bind_map(std::shared_ptr<Map> map) {
   binding.readable = (spec.flags & BPF_F_WRONLY_PROG) == 0;
   binding.table = dynamic_cast<const InstructionArrayMap*>(map.get());
   if (binding.table != nullptr) binding.values = ValueMeaning::kInstruction;
-  binding.writable = (spec.flags & BPF_F_RDONLY_PROG) == 0 && binding.table == nullptr;
+  binding.writable =
+      (spec.flags & BPF_F_RDONLY_PROG) == 0 && binding.table == nullptr && map->segments().control.writable();
   binding.fields = spec.fields;
   binding.has_fields = spec.fields.any();
   if (spec.type == BPF_MAP_TYPE_ARRAY) {

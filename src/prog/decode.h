@@ -41,7 +41,7 @@ struct alignas(256) MapBinding {
   uint32_t key_size;
   uint32_t value_size;
   bool readable;           // not BPF_F_WRONLY_PROG
-  bool writable;           // not BPF_F_RDONLY_PROG
+  bool writable;           // not BPF_F_RDONLY_PROG, nor a map that this process may only read
   bool has_fields;         // the value holds fields that a program must not touch itself
   uint32_t array_entries;  // ARRAY: lookups are index arithmetic; 0 for other kinds
   uint64_t array_stride;

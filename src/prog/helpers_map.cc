@@ -37,7 +37,8 @@ bool can_be_walked(uint32_t type) {
   }
 }
 
-constexpr const char* kReadOnlyMap = "the map may not be written by programs (BPF_F_RDONLY_PROG)";
+constexpr const char* kReadOnlyMap =
+    "the map may not be written by programs (BPF_F_RDONLY_PROG), or not by this process";
 
 }  // namespace
 

@@ -100,6 +100,26 @@ TEST_F(RunMemoryTest, ProgramRightsOfMaps) {
             EINVAL);
 }
 
+TEST_F(RunMemoryTest, MapsThatThisProcessMayOnlyRead) {
+  for (const uint32_t type : {BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LRU_HASH}) {
+    const auto writer = make(spec(type, 4, 8, 1));
+    const uint32_t key = 0;
+    const uint64_t value = 7;
+    {
+      const Lease lease(machine());
+      ASSERT_TRUE(writer->update(lease, &key, &value, 0));
+    }
+    auto reader = open_map(last_file(), Access::kReadOnly, machine());
+    ASSERT_TRUE(reader);
+    const uint32_t map = add_map(std::move(*reader));
+    EXPECT_EQ(error_of_run(with_value(map, 0, {load(kDw, r1, r0, 0)})), 0);
+    EXPECT_EQ(error_of_run(with_value(map, 0, {store(kDw, r0, 0, 1)})), EFAULT);
+    EXPECT_EQ(error_of_run(assemble({store(kDw, r10, -8, 0), mov(r2, r10), add(r2, -8), mov(r3, r2), mov(r4, 0),
+                                     load_map(r1, map), call(kUpdate), exit_()})),
+              EINVAL);
+  }
+}
+
 TEST_F(RunMemoryTest, DirectValues) {
   const uint32_t map = add_array(16, 1);
   EXPECT_EQ(value_of(assemble({load_map_value(r1, map, 8), store(kDw, r1, 0, 9), load(kDw, r0, r1, 0), exit_()})), 9U);
