@@ -91,7 +91,6 @@ Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word,
   std::optional<Waiter> waiter;
   uint32_t attempts = 0;
   for (uint32_t waited_for = 0;;) {
-    if (patience == Patience::kShort && ++attempts > kShort) return fail(ETIMEDOUT);
     uint32_t seen = word.load(std::memory_order_relaxed);
     if (seen == 0) {
       if (word.compare_exchange_weak(seen, actor.slot + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
@@ -105,11 +104,16 @@ Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word,
       waited_for = seen;
     }
     const ProcessTag process{journals_[seen - 1].process.load(std::memory_order_acquire)};
-    switch (waiter->wait(seen - 1, process)) {
+    auto verdict = waiter->wait(seen - 1, process);
+    if (patience == Patience::kShort && ++attempts > kShort && verdict == Waiter::Verdict::kTryAgain) {
+      const bool lives = process == ProcessTag{} || machine_.alive(process);
+      verdict = lives ? Waiter::Verdict::kTimedOut : Waiter::Verdict::kHolderGone;
+    }
+    switch (verdict) {
       case Waiter::Verdict::kHolderGone:
         if (const int error = repair_.repair(actor, seen - 1, process.value); error != 0) return fail(error);
         waiter.reset();
-        waited_for = 0;
+        waited_for = attempts = 0;
         break;
       case Waiter::Verdict::kTimedOut:
         return fail(ETIMEDOUT);
