@@ -181,8 +181,6 @@ bool ArenaMap::touched(const Lease& lease, uint32_t page) {
   return pages_.has(page);
 }
 
-bool ArenaMap::exists(uint64_t page) const { return page < pages_.pages() && pages_.has(static_cast<uint32_t>(page)); }
-
 // -- the kernel functions -------------------------------------------------------------------------------------------
 
 uint64_t ArenaMap::allocate(const Lease& lease, uint64_t address, uint32_t count) {

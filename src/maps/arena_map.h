@@ -77,9 +77,6 @@ class ArenaMap final : public Map {
                : nullptr;
   }
 
-  /// Whether a page exists, by allocation or because a client touched it. For a client's fault handler: no lease.
-  [[nodiscard]] bool exists(uint64_t page) const;
-
   Status lookup(const void* key, void* value, uint64_t flags) const override;
   Status next_key(const void* key, void* next) const override;
   Status update(const Lease& lease, const void* key, const void* value, uint64_t flags) override;
