@@ -192,7 +192,7 @@ int map_get_next_key(Process& process, uint32_t map_fd, uint64_t key, uint64_t n
 
 int map_lookup_and_delete_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
   return result_of(lookup_and_delete_elem(process, map_fd, key, value, flags),
-                   [&] { return reference_take_elem(process, map_fd); });
+                   [&] { return reference_take_elem(process, map_fd, key, flags); });
 }
 
 }  // namespace skep

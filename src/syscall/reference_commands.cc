@@ -100,10 +100,15 @@ Answer reference_delete_elem(Process& process, uint32_t map_fd, uint64_t key) {
   return erased ? Answer(0) : Answer(std::unexpected(erased.error()));
 }
 
-Answer reference_take_elem(Process& process, uint32_t map_fd) {
+Answer reference_take_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t flags) {
   const Result<Object> found = open_references(process, map_fd);
   if (!found) return std::unexpected(found.error());
-  if (!(*found)->readable || !may_write(**found)) return fail(EPERM);
+  const OpenObject& map = **found;
+  if (!map.readable || !may_write(map)) return fail(EPERM);
+  if (flags != 0) return fail(EINVAL);
+  Bounce key_copy(map.key_size);
+  if (key_copy.data() == nullptr) return fail(ENOMEM);
+  if (const Status read = read_key(map, key, key_copy.data()); !read) return std::unexpected(read.error());
   return fail(kEnotsupp);
 }
 

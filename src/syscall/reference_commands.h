@@ -13,7 +13,7 @@ Answer reference_lookup_elem(Process& process, uint32_t map_fd, uint64_t key, ui
 Answer reference_update_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags);
 Answer reference_delete_elem(Process& process, uint32_t map_fd, uint64_t key);
 /// LOOKUP_AND_DELETE of one element, which none of these kinds has.
-Answer reference_take_elem(Process& process, uint32_t map_fd);
+Answer reference_take_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t flags);
 
 /// One element of an UPDATE_BATCH; `key` and `value` are copies.
 Status reference_update(Process& process, const OpenObject& map, const void* key, const void* value, uint64_t flags);
