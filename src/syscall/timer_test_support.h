@@ -37,7 +37,7 @@ class TimerSide {
   enum class Callback { kCount, kCancelItself, kRestart };
 
   TimerSide(Face& face, uint32_t type, uint32_t entries = 4, uint32_t flags = 0, FieldType field = {})
-      : face_(face), type_(type) {
+      : face_(face) {
     using B = BtfBuilder;
     B b;
     const uint32_t u32 = b.integer("unsigned int", 4), u64 = b.integer("unsigned long", 8);
@@ -213,7 +213,6 @@ class TimerSide {
   }
 
   Face& face_;
-  uint32_t type_;
   int btf_ = -1;
   int map_ = -1;
   uint32_t key_type_ = 0, value_type_ = 0, main_type_ = 0, callback_type_ = 0;
