@@ -26,13 +26,19 @@ inline int create_map(uint32_t type, uint32_t key_size, uint32_t max_entries) {
   return static_cast<int>(bpf(BPF_MAP_CREATE, attributes));
 }
 
-/// An element command with as much of the attributes as libbpf passes; `value` is also where GET_NEXT_KEY puts the key.
-inline long element(int command, int map, const void* key, void* value, uint64_t flags = 0) {
+/// The attributes of an element command; `value` is also where GET_NEXT_KEY puts the key.
+inline bpf_attr element_attributes(int map, const void* key, void* value, uint64_t flags) {
   bpf_attr attributes{};
   attributes.map_fd = static_cast<uint32_t>(map);
   attributes.key = reinterpret_cast<uint64_t>(key);
   attributes.value = reinterpret_cast<uint64_t>(value);
   attributes.flags = flags;
+  return attributes;
+}
+
+/// An element command with as much of the attributes as libbpf passes.
+inline long element(int command, int map, const void* key, void* value, uint64_t flags = 0) {
+  bpf_attr attributes = element_attributes(map, key, value, flags);
   return bpf(command, attributes, offsetof(bpf_attr, flags) + sizeof(attributes.flags));
 }
 
