@@ -431,19 +431,21 @@ struct bpf_prog_info {
   uint32_t attach_btf_id;
 } __attribute__((aligned(8)));
 
+struct skep_iter_link_info {
+  uint64_t target_name;
+  uint32_t target_name_len; /* with the NUL */
+  struct {
+    uint32_t map_id;
+  } map;
+};
+
 struct bpf_link_info {
   uint32_t type;
   uint32_t id;
   uint32_t prog_id;
   uint32_t skep_pad;
   union {
-    struct {
-      uint64_t target_name;
-      uint32_t target_name_len; /* with the NUL */
-      struct {
-        uint32_t map_id;
-      } map;
-    } iter;
+    struct skep_iter_link_info iter;
     uint8_t skep_whole[48]; /* the size of the union in 6.18 */
   };
 } __attribute__((aligned(8)));

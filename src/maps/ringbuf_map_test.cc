@@ -133,9 +133,9 @@ TEST_F(RingbufTest, OldestGiveWay) {
   }
   std::byte* const kept = map->reserve(lease, 8);
   ASSERT_NE(kept, nullptr);
-  int more = 0;
+  uint64_t more = 0;
   while (map->output(lease, &more, 8, 0)) ++more;
-  EXPECT_EQ(more, 254) << "a busy record does not give way";
+  EXPECT_EQ(more, 254u) << "a busy record does not give way";
   const uint64_t before = map->query(BPF_RB_OVERWRITE_POS);
   EXPECT_EQ(map->reserve(lease, 8), nullptr);
   EXPECT_EQ(map->query(BPF_RB_OVERWRITE_POS), before);

@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "machine/thread_state.h"
+
 namespace skep {
 namespace {
 
@@ -178,6 +180,9 @@ TEST_F(UserMemoryTest, FaultsCanRepeat) {
 }
 
 TEST_F(UserMemoryTest, FaultsInASignalHandlerOnItsOwnStack) {
+#if defined(SKEP_THREAD_SANITIZER)
+  GTEST_SKIP() << "ThreadSanitizer does not survive a fault within a handler";
+#endif
   static std::atomic<int> wrong;
   wrong = 0;
   std::thread([] {
