@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <skep/entries.hpp>
-#include <skep/map_base.hpp>
-
-#include <algorithm>
-#include <optional>
-#include <span>
+#include <skep/hash_base.hpp>
 
 namespace skep {
 inline namespace v0 {
@@ -14,95 +9,32 @@ inline namespace v0 {
 /// A hash map in shared memory (BPF_MAP_TYPE_HASH): bounded, crash-safe, shared with BPF programs, bpf(2) clients and
 /// other processes. Any thread may call anything. Reading takes no lock, makes no system call and writes nothing.
 template <class K, class V>
-class HashMap : public detail::MapBase<BPF_MAP_TYPE_HASH, K, V> {
-  using Base = detail::MapBase<BPF_MAP_TYPE_HASH, K, V>;
-
- public:
-  static Expected<HashMap> create(const Instance& instance, const MapOptions& options) {
-    return Base::template create_as<HashMap>(instance, options);
-  }
-  static Expected<HashMap> open_id(const Instance& instance, uint32_t id, Access access = Access::kReadWrite) {
-    return Base::template open_id_as<HashMap>(instance, id, access);
-  }
-  static Expected<HashMap> open_pin(const Instance& instance, const std::string& path,
-                                    Access access = Access::kReadWrite) {
-    return Base::template open_pin_as<HashMap>(instance, path, access);
-  }
-
-  /// A copy of the value, never torn; none: no such key.
-  [[nodiscard]] std::optional<V> get(const K& key) const {
-    alignas(8) std::byte value[sizeof(V)];
-    if (skep_map_get(this->handle(), &key, value, 0) != 0) return std::nullopt;
-    return detail::from_bytes<V>(value);
-  }
-  [[nodiscard]] bool contains(const K& key) const { return get(key).has_value(); }
-
-  /// Looks keys up together, overlapping their cache misses: values[i] is written and found[i] set where keys[i]
-  /// exists. Takes as many as the shortest span has; returns how many exist.
-  size_t get_many(std::span<const K> keys, std::span<V> values, std::span<uint8_t> found) const {
-    const size_t count = std::min({keys.size(), values.size(), found.size()});
-    return static_cast<size_t>(
-        skep_map_get_many(this->handle(), keys.data(), values.data(), found.data(), static_cast<uint32_t>(count)));
-  }
-
-  /// Adds a key. False: it exists, nothing was changed. E2BIG: the map is full.
-  Expected<bool> insert(const K& key, const V& value) { return this->update_if(key, &value, BPF_NOEXIST, EEXIST); }
-  /// Replaces the value of a key. False: there is no such key.
-  Expected<bool> assign(const K& key, const V& value) { return this->update_if(key, &value, BPF_EXIST, ENOENT); }
-  /// Adds or replaces. E2BIG: a new key, and the map is full.
-  Expected<void> insert_or_assign(const K& key, const V& value) {
-    return Base::check(skep_map_update(this->handle(), &key, &value, BPF_ANY));
-  }
-
-  /// Replaces a value by what `change(V&)` makes of a copy of it; no other update comes between, and readers see the
-  /// old or the new value. False: no such key. `change` may run more than once, must not use the map and must not
-  /// throw.
-  template <class Change>
-  Expected<bool> update(const K& key, Change&& change) {
-    return Base::check_presence(this->modify(key, change));
-  }
-  /// update(), or insert() of `initial` where there is no such key.
-  template <class Change>
-  Expected<void> update_or_insert(const K& key, const V& initial, Change&& change) {
-    for (;;) {
-      const auto updated = update(key, change);
-      if (!updated) return std::unexpected(updated.error());
-      if (*updated) return {};
-      const auto inserted = insert(key, initial);
-      if (!inserted) return std::unexpected(inserted.error());
-      if (*inserted) return {};
-    }
-  }
-
-  /// Removes a key. False: there is no such key.
-  Expected<bool> erase(const K& key) { return Base::check_presence(skep_map_erase(this->handle(), &key)); }
-  /// Removes a key and returns the value it had; none: there was no such key.
-  Expected<std::optional<V>> take(const K& key) {
-    alignas(8) std::byte value[sizeof(V)];
-    const int result = skep_map_take(this->handle(), &key, value);
-    if (result == 0) return detail::from_bytes<V>(value);
-    if (result == -ENOENT) return std::nullopt;
-    return detail::failure(-result);
-  }
-
-  /// The value in place, valid while `guard` (made of this map) lives. Const: its readers may not notice that another
-  /// update replaces it, and then keep reading the old value.
-  [[nodiscard]] View<const V> find(const Guard& guard, const K& key) const { return this->find_in(guard, key); }
-  /// Calls `visitor(const V&)` with the value in place, under a guard. False: there is no such key.
-  template <class Visitor>
-  bool visit(const K& key, Visitor&& visitor) const {
-    const Guard guard(*this);
-    const auto value = find(guard, key);
-    if (value) visitor(*value);
-    return static_cast<bool>(value);
-  }
-
-  /// A walk over copies of all elements: `for (const auto& [key, value] : map.entries())`.
-  [[nodiscard]] auto entries() const { return detail::Entries<K, V, detail::DecodeValue<V>>(this->handle(), {}); }
-
+class HashMap : public detail::HashBase<HashMap<K, V>, BPF_MAP_TYPE_HASH, K, V> {
  private:
-  friend Base;
+  template <uint32_t, class, class>
+  friend class detail::MapBase;
   HashMap() = default;
+};
+
+/// The same whose memory follows its content (BPF_MAP_TYPE_RHASH): MapOptions::flags must have BPF_F_NO_PREALLOC. A
+/// walk over entries() ends early with EAGAIN when the key that comes next is erased between two of its pieces.
+template <class K, class V>
+class ResizableHashMap : public detail::HashBase<ResizableHashMap<K, V>, BPF_MAP_TYPE_RHASH, K, V> {
+ private:
+  template <uint32_t, class, class>
+  friend class detail::MapBase;
+  ResizableHashMap() = default;
+};
+
+/// A cache (BPF_MAP_TYPE_LRU_HASH): a full map makes room for a new key by removing one that has not been used lately.
+/// Programs' lookups, find(), visit() and updates of an existing key count as uses; get(), get_many() and entries()
+/// write nothing and do not. Otherwise as HashMap; no operation ends with E2BIG.
+template <class K, class V>
+class LruHashMap : public detail::HashBase<LruHashMap<K, V>, BPF_MAP_TYPE_LRU_HASH, K, V> {
+ private:
+  template <uint32_t, class, class>
+  friend class detail::MapBase;
+  LruHashMap() = default;
 };
 
 }  // namespace v0

@@ -42,6 +42,7 @@ struct skep_map_attr {
   char name[16];  /* at most 15 characters of [A-Za-z0-9_.] */
   uint32_t id;    /* output only */
   uint32_t reserved;
+  uint64_t extra; /* BLOOM_FILTER: bits per value, at most 15 (0: 5); RHASH: elements expected */
 };
 
 enum skep_access { SKEP_READ_WRITE = 0, SKEP_READ_ONLY = 1 };
@@ -59,6 +60,10 @@ int skep_map_describe(const struct skep_map *map, struct skep_map_attr *attr);
 uint64_t skep_map_value_bytes(const struct skep_map *map);
 
 /* -- reading: copies, never torn by other operations ------------------------------------------------------------- */
+/*
+ * Kinds without keys (QUEUE, STACK, BLOOM_FILTER) take NULL. QUEUE, STACK: get peeks, update pushes, take pops.
+ * BLOOM_FILTER: update adds a value, get asks for the one in `value`; -ENOENT: certainly not added.
+ */
 /* -ENOENT: no such key. flags: BPF_F_LOCK; BPF_F_CPU | cpu << 32 (then one value of value_size bytes). */
 int skep_map_get(const struct skep_map *map, const void *key, void *value, uint64_t flags);
 /* Several keys at once, cache misses overlapped: found[i] is 1 and value i written where key i exists. Their number. */
@@ -102,6 +107,26 @@ void skep_guard_leave(struct skep_guard *guard);
  * memory only through a read-write handle.
  */
 void *skep_map_find(const struct skep_map *map, const struct skep_guard *guard, const void *key);
+
+/* -- ring buffers (RINGBUF): -EINVAL for other maps, -EPERM through a read-only handle ------------------------------- */
+/*
+ * Producers are any number of threads, processes and programs. A record that was reserved is submitted or discarded by
+ * the same process, once; until then consumers wait before it, unless the process dies. Flags: BPF_RB_NO_WAKEUP,
+ * BPF_RB_FORCE_WAKEUP. -EAGAIN: no room.
+ */
+int skep_ringbuf_reserve(struct skep_map *map, uint64_t size, void **record);
+void skep_ringbuf_submit(struct skep_map *map, void *record, uint64_t flags);
+void skep_ringbuf_discard(struct skep_map *map, void *record, uint64_t flags);
+int skep_ringbuf_output(struct skep_map *map, const void *data, uint64_t size, uint64_t flags);
+/*
+ * Calls `record` with each record that is finished, in order, at most `most` of them, and returns how many they were; a
+ * negative result of `record` ends it and is returned. There is one consumer at a time. -EOPNOTSUPP: a ring with
+ * BPF_F_RB_OVERWRITE; -EIO: the ring is damaged.
+ */
+int64_t skep_ringbuf_consume(struct skep_map *map, uint64_t most,
+                             int (*record)(void *context, void *data, uint64_t size), void *context);
+/* Waits for a finished record: 1; 0 after that many milliseconds (negative: without end); -EINTR. */
+int skep_ringbuf_wait(struct skep_map *map, int milliseconds);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -26,6 +26,7 @@ struct MapOptions {
   std::string_view name = {};  // at most 15 characters of [A-Za-z0-9_.]
   uint32_t max_entries = 0;    // capacity, exactly
   uint32_t flags = 0;          // BPF_F_*; BPF_F_NO_PREALLOC: a hash reserves memory as it grows
+  uint64_t extra = 0;          // BloomFilter: bits per value, 1 to 15 (0: 5); ResizableHashMap: elements expected
 };
 
 /// Keeps what find() returned valid, from construction to destruction, in one thread: a lease of one of the machine's
@@ -70,6 +71,16 @@ concept MapValue = std::is_trivially_copyable_v<V> && alignof(V) <= 8 && !std::i
 template <class K>
 concept MapKey = MapValue<K> && std::has_unique_object_representations_v<K>;
 
+/// The key of maps that have none.
+struct NoKey {};
+template <class K>
+inline constexpr uint32_t kKeyBytes = std::is_same_v<K, NoKey> ? 0 : sizeof(K);
+
+/// The value of maps that have none.
+struct NoValue {};
+template <class V>
+inline constexpr uint32_t kValueBytes = std::is_same_v<V, NoValue> ? 0 : sizeof(V);
+
 /// The value whose bytes stand at `bytes`, which need not be aligned.
 template <class T>
 T from_bytes(const std::byte* bytes) {
@@ -94,6 +105,22 @@ inline std::string_view kind_name(uint32_t type) {
       return "a per-CPU hash";
     case BPF_MAP_TYPE_PERCPU_ARRAY:
       return "a per-CPU array";
+    case BPF_MAP_TYPE_LRU_HASH:
+      return "an LRU hash";
+    case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+      return "a per-CPU LRU hash";
+    case BPF_MAP_TYPE_RHASH:
+      return "a resizable hash";
+    case BPF_MAP_TYPE_LPM_TRIE:
+      return "a trie of prefixes";
+    case BPF_MAP_TYPE_QUEUE:
+      return "a queue";
+    case BPF_MAP_TYPE_STACK:
+      return "a stack";
+    case BPF_MAP_TYPE_BLOOM_FILTER:
+      return "a Bloom filter";
+    case BPF_MAP_TYPE_RINGBUF:
+      return "a ring buffer";
     default:
       return "a map of another kind";
   }
@@ -108,7 +135,8 @@ inline std::string describe(uint32_t type, uint32_t key_size, uint32_t value_siz
 template <uint32_t kType, class K, class V>
 class MapBase {
  public:
-  static_assert(MapKey<K>, "a key must be trivially copyable, free of padding, not a pointer, aligned to 8 at most");
+  static_assert(std::is_same_v<K, NoKey> || MapKey<K>,
+                "a key must be trivially copyable, free of padding, not a pointer, aligned to 8 at most");
   static_assert(MapValue<V>, "a value must be trivially copyable, not a pointer, aligned to 8 at most");
 
   [[nodiscard]] uint32_t id() const { return attr_.id; }
@@ -137,6 +165,7 @@ class MapBase {
     options.name.copy(attr.name, sizeof(attr.name) - 1);
     attr.max_entries = options.max_entries;
     attr.flags = options.flags;
+    attr.extra = options.extra;
     skep_map* handle = nullptr;
     if (const int result = skep_map_create(instance.handle(), &attr, &handle); result < 0) {
       return explained_failure(-result, "cannot create " + describe(attr.type, attr.key_size, attr.value_size));
@@ -202,8 +231,8 @@ class MapBase {
     skep_map_attr attr = {};
     attr.size = sizeof(attr);
     attr.type = kType;
-    attr.key_size = sizeof(K);
-    attr.value_size = sizeof(V);
+    attr.key_size = kKeyBytes<K>;
+    attr.value_size = kValueBytes<V>;
     return attr;
   }
 
@@ -215,10 +244,10 @@ class MapBase {
     map.attr_.size = sizeof(map.attr_);
     skep_map_describe(handle, &map.attr_);
     const skep_map_attr& is = map.attr_;
-    if (is.type != kType || is.key_size != sizeof(K) || is.value_size != sizeof(V)) {
+    if (is.type != kType || is.key_size != kKeyBytes<K> || is.value_size != kValueBytes<V>) {
       return std::unexpected(Error{EINVAL, "map " + std::to_string(is.id) + " (" + is.name + ") is " +
                                                describe(is.type, is.key_size, is.value_size) + ", not " +
-                                               describe(kType, sizeof(K), sizeof(V))});
+                                               describe(kType, kKeyBytes<K>, kValueBytes<V>)});
     }
     return map;
   }

@@ -20,7 +20,14 @@ bool valid_name(const char (&name)[16]) {
          std::all_of(name, end, [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '.'; });
 }
 
-bool is_per_cpu(uint32_t type) { return type == BPF_MAP_TYPE_PERCPU_HASH || type == BPF_MAP_TYPE_PERCPU_ARRAY; }
+bool is_per_cpu(uint32_t type) {
+  return type == BPF_MAP_TYPE_PERCPU_HASH || type == BPF_MAP_TYPE_PERCPU_ARRAY || type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
+}
+
+/// map_extra of callers whose structure has it.
+uint64_t extra_of(const skep_map_attr& attr) {
+  return attr.size >= offsetof(skep_map_attr, extra) + sizeof attr.extra ? attr.extra : 0;
+}
 
 skep_map* make_handle(const skep_instance* instance, std::unique_ptr<Map> map, bool writable) {
   const uint32_t id = map->header().file.id;
@@ -43,6 +50,9 @@ Result<MapCreation> check_attr(const skep_map_attr& attr) {
   }
   const MapKind* kind = find_map_kind(attr.type);
   if (kind != nullptr && kind->values != ValueMeaning::kBytes) return fail_because(EOPNOTSUPP, kOnlyBpf);
+  const bool takes_extra = attr.type == BPF_MAP_TYPE_BLOOM_FILTER || attr.type == BPF_MAP_TYPE_RHASH;
+  if (extra_of(attr) != 0 && !takes_extra)
+    return fail_because(EINVAL, "such a map has no use for skep_map_attr::extra");
   MapCreation creation;
   creation.spec = {};
   creation.spec.type = attr.type;
@@ -50,6 +60,7 @@ Result<MapCreation> check_attr(const skep_map_attr& attr) {
   creation.spec.value_size = attr.value_size;
   creation.spec.max_entries = attr.max_entries;
   creation.spec.flags = attr.flags;
+  creation.spec.extra = extra_of(attr);
   std::memcpy(creation.name, attr.name, std::strlen(attr.name));
   return creation;
 }
@@ -158,6 +169,7 @@ int skep_map_describe(const skep_map* map, skep_map_attr* attr) {
   known.flags = header.spec.flags;
   std::memcpy(known.name, header.name, sizeof(known.name));
   known.id = map->id;
+  known.extra = header.spec.extra;
   std::memcpy(attr, &known, std::min<size_t>(attr->size, sizeof(known)));
   return 0;
 }
