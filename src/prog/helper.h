@@ -29,7 +29,9 @@ enum class Argument : uint8_t {
   kLock,           // the bpf_spin_lock of a map value
   kTimer,          // the bpf_timer of a map value
   kWork,           // the bpf_wq of a map value
-  kMapOfField,     // the map that the timer or work before it belongs to
+  kTask,           // what bpf_get_current_task_btf() gave in this run
+  kTaskWork,       // the bpf_task_work of a map value
+  kMapOfField,     // the map that the field before it belongs to
   kResilientLock,  // the bpf_res_spin_lock of a map value
 };
 

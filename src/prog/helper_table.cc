@@ -80,6 +80,7 @@ constexpr Helper kHelpers[] = {
     {133, "ringbuf_discard", kEvery, false, {kAnything, kAnything}, ringbuf_discard},
     {134, "ringbuf_query", kEvery, false, {kMap, kAnything}, ringbuf_query},
     {148, "copy_from_user", kSyscall, false, {kWritable, kSizeOrZero, kAnything}, copy_from_user},
+    {158, "get_current_task_btf", kEvery, true, {}, get_current_task_btf},
     {160, "ktime_get_coarse_ns", kSkb | kXdp, false, {}, ktime_get_coarse_ns},
     {164, "for_each_map_elem", kEvery, false, {kMap, kFunction, kAnything, kAnything}, for_each_map_elem},
     {165,

@@ -82,6 +82,10 @@ SKEP_HELPER(dynptr_read);
 SKEP_HELPER(dynptr_write);
 SKEP_HELPER(dynptr_data);
 
+// kfuncs_task_work.cc
+SKEP_HELPER(get_current_task_btf);
+SKEP_HELPER(task_work_schedule);
+
 // helpers_timer.cc
 SKEP_HELPER(timer_init);
 SKEP_HELPER(timer_set_callback);
@@ -128,6 +132,11 @@ SKEP_HELPER(xdp_adjust_meta);
 
 /// A negative errno as helpers return it.
 [[nodiscard]] constexpr uint64_t error_value(int error) { return static_cast<uint64_t>(-int64_t{error}); }
+/// What a kernel function returns that is declared to return an int: 32 bits, the others are zero.
+template <class T>
+[[nodiscard]] constexpr uint64_t int_value(T result) {
+  return static_cast<uint32_t>(result);
+}
 template <class T>
 [[nodiscard]] T* memory(uint64_t address) {
   return reinterpret_cast<T*>(address);

@@ -109,7 +109,7 @@ uint64_t spin_lock(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t)
 uint64_t spin_unlock(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) { return run.unlock_value(a); }
 
 uint64_t res_spin_lock(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
-  return static_cast<uint64_t>(run.lock_resilient(a));
+  return int_value(run.lock_resilient(a));
 }
 uint64_t res_spin_unlock(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
   run.unlock_resilient(a);

@@ -36,19 +36,20 @@ uint64_t timer_cancel(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64
 }
 
 uint64_t wq_init(Run& run, uint64_t a, uint64_t, uint64_t c, uint64_t, uint64_t) {
-  return on_timer(run, a, [&](Timers& timers, const TimerPlace& place) { return timers.init_work(place, c); });
+  return int_value(
+      on_timer(run, a, [&](Timers& timers, const TimerPlace& place) { return timers.init_work(place, c); }));
 }
 
 uint64_t wq_set_callback(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t, uint64_t) {
-  return on_timer(run, a, [&](Timers& timers, const TimerPlace& place) -> int64_t {
+  return int_value(on_timer(run, a, [&](Timers& timers, const TimerPlace& place) -> int64_t {
     if (c != 0) return -EINVAL;
     return timers.set_callback(place, run.code(), memory<const FunctionEntry>(b)->index);
-  });
+  }));
 }
 
 uint64_t wq_start(Run& run, uint64_t a, uint64_t b, uint64_t, uint64_t, uint64_t) {
-  return on_timer(run, a,
-                  [&](Timers& timers, const TimerPlace& place) { return timers.start_work(place, b, run.lease()); });
+  return int_value(on_timer(
+      run, a, [&](Timers& timers, const TimerPlace& place) { return timers.start_work(place, b, run.lease()); }));
 }
 
 }  // namespace skep::helpers

@@ -16,6 +16,7 @@
 #include "prog/records.h"
 #include "prog/regions.h"
 #include "prog/runtime.h"
+#include "prog/task_work.h"
 #include "prog/timers.h"
 
 namespace skep {
@@ -139,6 +140,10 @@ class Run {
   void packet_changed();
   uint64_t lock_value(uint64_t address);
   uint64_t unlock_value(uint64_t address);
+  /// What stands for the task of this run. Programs can name it, and nothing lies there for them.
+  [[nodiscard]] uint64_t task() const { return reinterpret_cast<uint64_t>(&task_); }
+  /// The bpf_task_work that was checked to be at `address`, with a callback.
+  TaskWork::Item task_work_at(uint64_t address, const FunctionEntry& function);
   /// bpf_res_spin_lock() and unlock of the lock at `address`: 0, -EDEADLK: held already; -ETIMEDOUT.
   int64_t lock_resilient(uint64_t address);
   void unlock_resilient(uint64_t address);
@@ -202,6 +207,7 @@ class Run {
   ContextAccess context_;
   Regions regions_;
   Records records_;
+  uint64_t task_ = 0;
   uint64_t scrap_ = 0;  // what closed windows lie over
   std::array<uint64_t, kFrames> callback_keys_{};
   std::array<Frame, kFrames> frames_;

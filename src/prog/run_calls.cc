@@ -100,6 +100,11 @@ const char* Run::check_argument(const Helper& helper, uint32_t index, const uint
     case Argument::kWork:
       map = field_map(value, &ValueFields::wq, sizeof(TimerField));
       return map == nullptr ? "is not the bpf_wq of a map value" : nullptr;
+    case Argument::kTask:
+      return value != task() ? "is not the current task" : nullptr;
+    case Argument::kTaskWork:
+      map = field_map(value, &ValueFields::task_work, sizeof(TaskWorkField));
+      return map == nullptr ? "is not the bpf_task_work of a map value" : nullptr;
     case Argument::kMapOfField:
       return map_at(value) != map ? "is not the map that holds the field" : nullptr;
     case Argument::kResilientLock:
@@ -165,6 +170,22 @@ TimerPlace Run::timer_at(uint64_t address) {
   return {.field = reinterpret_cast<TimerField*>(address),
           .value = reinterpret_cast<void*>(region->start),
           .map = region->binding};
+}
+
+TaskWork::Item Run::task_work_at(uint64_t address, const FunctionEntry& function) {
+  const Region* region = regions_.find(address, sizeof(TaskWorkField));
+  TaskWork::Item item{.field = reinterpret_cast<TaskWorkField*>(address),
+                      .value = reinterpret_cast<void*>(region->start),
+                      .map = region->binding,
+                      .code = code_->shared_from_this(),
+                      .inner = nullptr,
+                      .function = function.index};
+  const std::vector<MapBinding>& named = code_->maps;
+  if (item.map < named.data() || item.map >= named.data() + named.size()) {
+    item.inner = std::make_shared<MapBinding>(*item.map);
+    item.map = item.inner.get();
+  }
+  return item;
 }
 
 // -- locks ------------------------------------------------------------------------------------------------------------

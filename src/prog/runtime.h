@@ -21,6 +21,7 @@ struct DecodedCode;       // prog/decode.h
 struct MapBinding;        // prog/decode.h
 class ProgramReferences;  // prog/program_references.h
 class SequenceText;       // prog/sequence_text.h
+class TaskWork;           // prog/task_work.h
 class Timers;             // prog/timers.h
 
 /// What a program is made from.
@@ -75,6 +76,7 @@ struct RunEnvironment {
   TraceSink* trace = nullptr;               // null: what is printed is dropped
   ProgramReferences* references = nullptr;  // null: maps of maps and program arrays seem empty
   Timers* timers = nullptr;                 // null: timers can neither be armed nor cancelled (EOPNOTSUPP)
+  TaskWork* task_work = nullptr;            // null: none can be scheduled (EOPNOTSUPP)
   uint64_t instruction_limit = uint64_t{64} << 20;
 };
 

@@ -46,6 +46,7 @@ class TimerForks {
       if (child) {  // the thread stayed behind, with what it was doing
         (void)timers->thread_.release();
         (void)timers->runner_.release();
+        (void)timers->task_work_.release();
         timers->running_.store(0);
         timers->sleeping_until_ = 0;
         t_running_timer = 0;

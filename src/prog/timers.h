@@ -9,6 +9,7 @@
 
 #include "machine/machine.h"
 #include "prog/runtime.h"
+#include "prog/task_work.h"
 #include "prog/timer_table.h"
 
 namespace skep {
@@ -116,6 +117,7 @@ class Timers {
   std::atomic<bool> ending_{false};
   std::unique_ptr<std::thread> thread_;  // written under the lock
   std::unique_ptr<Runner> runner_;       // the thread's own
+  std::unique_ptr<TaskWork> task_work_;  // the thread's own
   uint32_t users_map_ = 0;               // the thread's own: the map that was found to have users last, and when
   uint64_t users_seen_ = 0;
 };

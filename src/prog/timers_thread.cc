@@ -55,6 +55,8 @@ void Timers::work() {
   ::prctl(PR_SET_NAME, "skep-timers");
   ::prctl(PR_SET_TIMERSLACK, 1UL);
   runner_ = std::make_unique<Runner>();
+  task_work_ = std::make_unique<TaskWork>();
+  environment_.task_work = task_work_.get();
   while (!ending_.load()) {
     const uint32_t seen = wake_ups_.load(std::memory_order_seq_cst);
     std::optional<uint32_t> number;
@@ -69,6 +71,7 @@ void Timers::work() {
     }
     if (number) {
       run_due(*number, word);
+      task_work_->run_all(*runner_, machine_, environment_);
       machine_.run_deferred();  // what the callback left
     } else if (!ending_.load()) {
       sleep_until(look, seen);

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "prog/task_work.h"
 #include "syscall/last_user.h"
 
 namespace skep {
@@ -117,8 +118,12 @@ Status TestRun::repeat_on(Lease::Cpu cpu, RunContext context, uint32_t times) {
   }
   caller_.machine().run_deferred();  // inner maps and programs that died since
   static thread_local Runner runner;
+  static thread_local TaskWork work;
   TraceFile trace(caller_.instance());
-  const RunEnvironment environment{.trace = &trace, .references = caller_.process.references.get(), .timers = caller_.process.timers.get()};
+  const RunEnvironment environment{.trace = &trace,
+                                   .references = caller_.process.references.get(),
+                                   .timers = caller_.process.timers.get(),
+                                   .task_work = &work};
   const uint64_t began = now_ns();
   Status status{};
   uint32_t done = 0;
@@ -133,6 +138,7 @@ Status TestRun::repeat_on(Lease::Cpu cpu, RunContext context, uint32_t times) {
       }
     }
   }
+  work.run_all(runner, caller_.machine(), environment);
   const uint64_t spent = now_ns() - began;
   duration_ = static_cast<uint32_t>(std::min<uint64_t>(spent / times, UINT32_MAX));
   if (face_.counts() && stats_enabled(caller_.instance())) {

@@ -34,7 +34,7 @@ class TimerSide {
   static constexpr int32_t kInit = 169, kSetCallback = 170, kStart = 171, kCancel = 172;
 
   /// What the callback does, with the value's address in R3.
-  enum class Callback { kCount, kCancelItself, kRestart };
+  enum class Callback { kCount, kCancelItself, kRestart, kGiven };
 
   TimerSide(Face& face, uint32_t type, uint32_t entries = 4, uint32_t flags = 0, FieldType field = {})
       : face_(face) {
@@ -73,6 +73,8 @@ class TimerSide {
   }
 
   [[nodiscard]] int map() const { return map_; }
+  /// What Callback::kGiven does, with the value's address in R6; its R0 is the result.
+  void give_callback(std::initializer_list<Code> body) { given_ = assembler::assemble(body); }
   void close_map() {
     if (map_ >= 0) ::close(std::exchange(map_, -1));
   }
@@ -105,7 +107,7 @@ class TimerSide {
   }
   /// Waits until callbacks ran that often for `key`; what it counted in the end.
   uint64_t wait_for(uint32_t key, uint64_t count) {
-    for (int i = 0; i < 10'000; ++i) {
+    for (int i = 0; i < 3000; ++i) {
       if (const auto value = get(key); value && value->count >= count) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
@@ -138,6 +140,7 @@ class TimerSide {
     ProgramToLoad whole;
     whole.type = type;
     whole.code = code;
+    whole.flags = type == BPF_PROG_TYPE_SYSCALL ? uint32_t{BPF_F_SLEEPABLE} : 0;
     bpf_attr attr = whole.attr();
     bpf_func_info functions[] = {{0, main_type_}, {static_cast<uint32_t>(main_size), callback_type_}};
     if (names_callback) {
@@ -194,7 +197,7 @@ class TimerSide {
   static void append(std::vector<bpf_insn>& code, const std::vector<bpf_insn>& more) {
     code.insert(code.end(), more.begin(), more.end());
   }
-  static std::vector<bpf_insn> callback_code(Callback callback) {
+  [[nodiscard]] std::vector<bpf_insn> callback_code(Callback callback) const {
     using namespace assembler;
     std::vector<bpf_insn> code = assemble({mov(r6, r3), assembler::load(kW, r5, r2, 0), store(kDw, r6, 24, r5)});
     switch (callback) {
@@ -203,10 +206,19 @@ class TimerSide {
       case Callback::kCancelItself:
         append(code, assemble({mov(r1, r6), assembler::call(kCancel), store(kDw, r6, 32, r0)}));
         break;
+      case Callback::kGiven: {
+        append(code, given_);
+        append(code, assemble({store(kDw, r6, 32, r0)}));
+        break;
+      }
       case Callback::kRestart:  // every 100 us
         append(code,
                assemble({mov(r1, r6), mov(r2, 100'000), mov(r3, 0), assembler::call(kStart), store(kDw, r6, 32, r0)}));
         break;
+    }
+    for (size_t i = 0; i < code.size(); ++i) {  // the only function that a callback names is itself
+      if (code[i].code == (kLd | kImm | kDw) && code[i].src_reg == BPF_PSEUDO_FUNC)
+        code[i].imm = -static_cast<int32_t>(i) - 1;
     }
     append(code, assemble({assembler::load(kDw, r1, r6, 16), add(r1, 1), store(kDw, r6, 16, r1), mov(r0, 0), exit_()}));
     return code;
@@ -217,6 +229,7 @@ class TimerSide {
   int map_ = -1;
   uint32_t key_type_ = 0, value_type_ = 0, main_type_ = 0, callback_type_ = 0;
   std::vector<int> programs_;
+  std::vector<bpf_insn> given_;
   std::string log_ = std::string(65536, '\0');
 };
 
