@@ -28,8 +28,9 @@ class TimersTest : public ProgramTest {
     for (uint32_t key = 0; key < entries; ++key) ASSERT_TRUE(maps_[0]->update(lease, &key, zeros.data(), 0));
     using namespace assembler;
     program_ = prepare(assemble({load_map(r1, 0), load_function(r1, 3), mov(r0, 0), exit_(),
-                                 // the callback: ++value->count, value->key = *key
-                                 mov(r1, 1), atomic(kDw, kAdd, r3, 16, r1), load(kW, r1, r2, 0), store(kDw, r3, 24, r1),
+                                 // the callback: ++value->count, value->key = *key, both atomically, since tests read
+                                 mov(r1, 1), atomic(kDw, kAdd, r3, 16, r1), load(kW, r1, r2, 0),
+                                 atomic(kDw, kXchg, r3, 24, r1),
                                  mov(r0, 0), exit_()}));
     ASSERT_NE(program_, nullptr);
     for (const FunctionEntry& function : program_->code().functions) callback_ = std::max(callback_, function.index);
