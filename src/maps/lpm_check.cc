@@ -72,13 +72,13 @@ CheckReport LpmTrie::check() const {
     if (here.node_class() > 0 && load(here.words[LpmNode::kItems]) != items) {
       problem("T3: a node that counts wrongly:", visit.ref);
     }
-    const uint32_t children = LpmNode::children(here.node_class());
     for (uint32_t i = 0; i < LpmNode::words(here.node_class()); ++i) {
-      if (i < children && i % 8 == 0) continue;
+      if (!LpmNode::is_slot(here.node_class(), i)) continue;
       const uint32_t item = load(here.words[i]);
       if (item == 0) continue;
-      if (i < children && LpmRef::is_node(item)) problem("T2: a node among prefixes:", item);
-      left.push_back({item, i < children ? here.position : here.end()});
+      const bool child = LpmNode::is_child(here.node_class(), i);
+      if (!child && LpmRef::is_node(item)) problem("T2: a node among prefixes:", item);
+      left.push_back({item, child ? here.end() : here.position});
     }
   }
   if (report.problem.empty() && report.elements != count()) problem("T4: the count is wrong:", count());

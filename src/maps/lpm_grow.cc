@@ -6,9 +6,9 @@
 namespace skep {
 
 uint32_t LpmTrie::count_items(const Node& node) const {
-  const uint32_t words = LpmNode::words(node.node_class()), children = LpmNode::children(node.node_class());
+  const uint32_t node_class = node.node_class(), words = LpmNode::words(node_class);
   uint32_t items = 0;
-  for (uint32_t i = 0; i < words; ++i) items += (i >= children || i % 8 != 0) && load(node.words[i]) != 0;
+  for (uint32_t i = 0; i < words; ++i) items += LpmNode::is_slot(node_class, i) && load(node.words[i]) != 0;
   return items;
 }
 
@@ -41,9 +41,13 @@ bool LpmTrie::widen_once(Slot* slot) {
   const auto taken = pools_.take(wider + 1, 0);
   if (!taken) return false;
   const Node wide = clear_node(*taken, old.position);
-  const uint32_t old_blocks = 8 * LpmNode::block_base(wider);  // words
-  for (uint32_t i = 0; i < old_blocks; ++i) {
-    if (i % 8 != 0) wide.words[i].store(load(old.words[i]), std::memory_order_relaxed);
+  const auto copy_block = [](const Node& from, uint32_t block, const Node& to, uint32_t copy) {
+    for (uint32_t j = 1; j < 8; ++j) to.words[copy + j].store(load(from.words[block + j]), std::memory_order_relaxed);
+  };
+  for (uint32_t level = 0; level < wider; ++level) {
+    for (uint32_t path = 0; path < 1U << (LpmNode::kStride * level); ++path) {
+      copy_block(old, LpmNode::block(wider - 1, level, path), wide, LpmNode::block(wider, level, path));
+    }
   }
   for (uint32_t i = 0; i < LpmNode::slots(old.node_class()); ++i) {
     const uint32_t item = load(old.child(i));
@@ -53,9 +57,7 @@ bool LpmTrie::widen_once(Slot* slot) {
       continue;
     }
     const Node child = node(item);
-    for (uint32_t j = 1; j < 8; ++j) {
-      wide.words[old_blocks + 8 * i + j].store(load(child.words[j]), std::memory_order_relaxed);
-    }
+    copy_block(child, 0, wide, LpmNode::block(wider, wider, i));
     for (uint32_t j = 0; j < 8; ++j) wide.child(8 * i + j).store(load(child.child(j)), std::memory_order_relaxed);
   }
   wide.words[LpmNode::kItems].store(count_items(wide), std::memory_order_relaxed);
@@ -79,15 +81,18 @@ bool LpmTrie::split(Slot* slot) {
     const auto for_each_item = [&](const auto& visit) {
       for (uint32_t level = 0; level <= narrower; ++level) {
         const uint32_t blocks = 1U << (LpmNode::kStride * level);
-        const uint32_t from = 8 * (LpmNode::block_base(level + 1) + branch * blocks);
-        for (uint32_t i = 0; i < 8 * blocks; ++i) {
-          const uint32_t item = i % 8 != 0 ? load(old.words[from + i]) : 0;
-          if (item != 0) visit(item, 8 * LpmNode::block_base(level) + i);
+        for (uint32_t i = 0; i < blocks; ++i) {
+          const uint32_t from = LpmNode::block(old.node_class(), level + 1, branch * blocks + i);
+          for (uint32_t j = 1; j < 8; ++j) {
+            if (const uint32_t item = load(old.words[from + j]); item != 0) {
+              visit(item, LpmNode::block(narrower, level, i) + j);
+            }
+          }
         }
       }
       for (uint32_t i = 0; i < children; ++i) {
         if (const uint32_t item = load(old.child(branch * children + i)); item != 0) {
-          visit(item, LpmNode::children(narrower) + i);
+          visit(item, LpmNode::child(narrower, i));
         }
       }
     };

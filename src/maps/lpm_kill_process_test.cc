@@ -77,9 +77,12 @@ class LpmKillTest : public testing::MapTest, public ::testing::WithParamInterfac
         expect(put(fixed, static_cast<uint32_t>(random())), 0);
         break;
       case 1:
-      case 2:
-        expect(put(coming, 7), ENOSPC);
+      case 2: {
+        // On a busy machine every spare element may wait for a reader that has lost its CPU.
+        const int error = put(coming, 7);
+        expect(error == ENOMEM ? 0 : error, ENOSPC);
         break;
+      }
       case 3:
       case 4: {
         const Lease lease(machine());

@@ -23,12 +23,14 @@ struct LpmRef {
 
 /// The kinds of nodes: class c decides 3 * (c + 1) bits.
 ///
-///     [ block 0 ] [ 8 blocks ] [ 64 blocks ] ...   [ 2^bits children ]
+///     [ block 0 ] [ 8 blocks ] ... [ 8^(c-1) blocks ] [ unused ]   8^c times [ block | 8 children ], a line of 64
+///     bytes
 ///
 /// A block is 8 words for the prefixes that end in three levels of the node: word 1 the one that ends where the block
-/// begins, 2 and 3 those a bit longer, 4 to 7 those two bits longer. Word 0 of block 0 is the position (number of bits
-/// before the node); in wider nodes word 0 of block 1 counts what the node holds, and of block 2 the children that
-/// begin where it ends.
+/// begins, 2 and 3 those a bit longer, 4 to 7 those two bits longer. The last three levels stand with the children
+/// below them, so that one line tells the child and, mostly, what matches if that does not. Word 0 of block 0 is the
+/// position (number of bits before the node); in wider nodes word 0 of the second block of 8 words counts what the node
+/// holds, and of the third the children that begin where it ends.
 struct LpmNode {
   static constexpr uint32_t kClasses = 7;
   static constexpr uint32_t kStride = 3;
@@ -37,15 +39,32 @@ struct LpmNode {
   static constexpr uint32_t slots(uint32_t node_class) { return 1U << bits(node_class); }
   /// Blocks above level `level`, which has 8^level.
   static constexpr uint32_t block_base(uint32_t level) { return ((1U << (kStride * level)) - 1) / 7; }
-  static constexpr uint32_t children(uint32_t node_class) { return 8 * block_base(node_class + 1); }
-  static constexpr uint32_t words(uint32_t node_class) { return children(node_class) + slots(node_class); }
+  /// The word where the last levels begin: block_base() of a wide node's is odd, and they stand in whole lines.
+  static constexpr uint32_t last(uint32_t node_class) { return node_class == 0 ? 0 : 8 * (block_base(node_class) + 1); }
+  static constexpr uint32_t words(uint32_t node_class) { return last(node_class) + 2 * slots(node_class); }
+  /// The first word of the block of a level whose prefixes begin with `path`, the bits of the levels before.
+  static constexpr uint32_t block(uint32_t node_class, uint32_t level, uint32_t path) {
+    return level == node_class ? last(node_class) + 16 * path : 8 * (block_base(level) + path);
+  }
+  static constexpr uint32_t child(uint32_t node_class, uint32_t index) {
+    return last(node_class) + 16 * (index >> kStride) + 8 + (index & 7);
+  }
   /// The word of the prefix that ends `depth` (below the node's bits) bits behind the position; `path`: those bits.
-  static constexpr uint32_t prefix(uint32_t depth, uint32_t path) {
+  static constexpr uint32_t prefix(uint32_t node_class, uint32_t depth, uint32_t path) {
     const uint32_t level = depth / kStride, within = depth % kStride;
-    return 8 * (block_base(level) + (path >> within)) + (1U << within) + (path & ((1U << within) - 1));
+    return block(node_class, level, path >> within) + (1U << within) + (path & ((1U << within) - 1));
+  }
+  static constexpr bool is_child(uint32_t node_class, uint32_t word) {
+    return word >= last(node_class) && (word & 8) != 0;
+  }
+  /// Whether the word is for an element or a node, and not the first one of a block.
+  static constexpr bool is_slot(uint32_t node_class, uint32_t word) {
+    return word % 8 != 0 || is_child(node_class, word);
   }
 };
 static_assert(LpmNode::words(0) * 4 == 64);
+static_assert(LpmNode::last(1) == 16 && LpmNode::kItems < 16 && LpmNode::last(2) % 16 == 0);
+static_assert(!LpmNode::is_slot(1, LpmNode::kItems) && !LpmNode::is_slot(1, LpmNode::kAdjacent));
 
 /// A run of units whose memory comes and goes together. Under the writers' lock.
 struct LpmChunk {

@@ -58,7 +58,7 @@ const MapKind kLpmTrieKind = {.type = BPF_MAP_TYPE_LPM_TRIE,
                               .open = open_trie};
 
 template <uint32_t kWords>
-inline uint32_t LpmMap<kWords>::search(const void* key) const {
+[[gnu::always_inline]] inline uint32_t LpmMap<kWords>::search(const void* key) const {
   const uint32_t limit = load_prefix_length(key);
   if (limit > trie_.layout().max_bits) [[unlikely]]
     return 0;

@@ -20,7 +20,7 @@ template <uint32_t kWords>
   uint32_t within = deepest % LpmNode::kStride;
   for (uint32_t level = deepest / LpmNode::kStride + 1; level-- > 0; within = LpmNode::kStride - 1) {
     const uint32_t path = step.index >> (node.bits - LpmNode::kStride * level - LpmNode::kStride);  // to its children
-    const Slot* const block = node.words + 8 * (LpmNode::block_base(level) + (path >> LpmNode::kStride));
+    const Slot* const block = node.words + LpmNode::block(node.node_class(), level, path >> LpmNode::kStride);
     // Acquire pairs with the COMMIT of swap(): the element is whole for whoever sees it.
     const uint32_t found[LpmNode::kStride] = {block[1].load(std::memory_order_acquire),
                                               block[2 + ((path & 7) >> 2)].load(std::memory_order_acquire),
@@ -45,8 +45,90 @@ template <uint32_t kWords>
   return 0;
 }
 
+/// `first`, or where that is 0 `second`: without a branch, as nobody can foresee it.
+[[gnu::always_inline]] inline uint32_t either(uint32_t first, uint32_t second) {
+  return first | (second & (uint32_t{first != 0} - 1));
+}
+
+/// The longest of the prefixes of a block that lead to its child `path` (the last 3 bits).
+[[gnu::always_inline]] inline uint32_t LpmTrie::longest_in_block(const Slot* block, uint32_t path) {
+  // Acquire pairs with the COMMIT of swap(): the element is whole for whoever sees it.
+  const uint32_t shortest = block[1].load(std::memory_order_acquire);
+  const uint32_t middle = block[2 + (path >> 2 & 1)].load(std::memory_order_acquire);
+  return either(block[4 + (path >> 1 & 3)].load(std::memory_order_acquire), either(middle, shortest));
+}
+
+/// The longest of the prefixes that lead to a node's child `index` and stand above its last two levels of blocks.
+inline uint32_t LpmTrie::longest_above(uint32_t ref, uint32_t index) const {
+  const Node upper = node(ref);
+  for (uint32_t level = upper.node_class() - 1; level-- > 0;) {
+    const uint32_t path = index >> (upper.bits - LpmNode::kStride * (level + 1));
+    const Slot* const block = upper.words + 8 * (LpmNode::block_base(level) + (path >> LpmNode::kStride));
+    if (const uint32_t found = longest_in_block(block, path); found != 0) return found;
+  }
+  return 0;
+}
+
+/// The longest match of a key of all bits. What the nodes hold is taken along on the way down, so that few branches
+/// depend on the key; search_within() compares one prefix after the other where bits were skipped and neither the
+/// longest prefix of the path nor the longest in its nodes matches.
 template <uint32_t kWords>
-inline uint32_t LpmTrie::search(const PrefixBits<kWords>& key, uint32_t limit) const {
+[[gnu::always_inline]] inline uint32_t LpmTrie::search_whole(const PrefixBits<kWords>& key) const {
+  const uint32_t limit = layout_.max_bits;
+  uint32_t best = 0;  // longest prefix in the nodes so far
+  uint32_t wide = 0;  // node in whose upper levels there may be a longer one
+  uint32_t wide_index = 0;
+  bool skipped = false;
+  uint32_t slot = top().root.load(std::memory_order_acquire);
+  for (uint32_t position = 0; LpmRef::is_node(slot);) {
+    const Class& c = classes_[LpmRef::node_class(slot)];
+    const uint32_t number = LpmRef::number(slot);
+    if (number >= c.capacity) [[unlikely]]
+      return search_within(key, limit);
+    const auto* const words = reinterpret_cast<const Slot*>(c.base + number * c.stride);
+    const uint32_t begin = words[LpmNode::kPosition].load(std::memory_order_relaxed);
+    if (begin < position || begin >= PrefixBits<kWords>::kRoom * 64) [[unlikely]]
+      return search_within(key, limit);
+    skipped |= begin != position;
+    const uint32_t index = key.bits(begin, c.bits);
+    const Slot* const line = words + c.last + 16 * (index >> LpmNode::kStride);
+    uint32_t inside = longest_in_block(line, index);
+    if (c.bits > LpmNode::kStride) {
+      inside = either(inside, longest_in_block(words + c.above + 8 * (index >> 6), index >> 3));
+      if (inside == 0 && c.bits > 2 * LpmNode::kStride) {
+        if (wide != 0) best = either(longest_above(wide, wide_index), best);
+        wide = slot;
+        wide_index = index;
+      }
+    }
+    wide &= uint32_t{inside != 0} - 1;
+    best = either(inside, best);
+    position = begin + c.bits;
+    slot = line[8 + (index & 7)].load(std::memory_order_acquire);
+  }
+  if (wide != 0) best = either(longest_above(wide, wide_index), best);
+  if (slot > elements_count_ || best > elements_count_) [[unlikely]]
+    return search_within(key, limit);
+  __builtin_prefetch(data(best));
+  // Of element 0, which there is not, the memory is that of the staged one: comparing costs less than a branch.
+  const bool matches = key.matches(data(slot), length(slot));
+  const uint32_t found = either(slot & (uint32_t{!matches} - 1), best);
+  if (skipped && found == best && best != 0 && !key.matches(data(best), length(best))) [[unlikely]]
+    return search_within(key, limit);
+  return found;
+}
+
+template <uint32_t kWords>
+[[gnu::always_inline]] inline uint32_t LpmTrie::search(const PrefixBits<kWords>& key, uint32_t limit) const {
+  if constexpr (kWords != 0) {
+    if (limit == layout_.max_bits) [[likely]]
+      return search_whole(key);
+  }
+  return search_within(key, limit);
+}
+
+template <uint32_t kWords>
+[[gnu::noinline]] uint32_t LpmTrie::search_within(const PrefixBits<kWords>& key, uint32_t limit) const {
   Step path[PrefixBits<kWords>::kMaxDepth];
   uint32_t depth = 0;
   uint32_t proven = 0;  // nodes of the path before which no bit was skipped
@@ -64,8 +146,6 @@ inline uint32_t LpmTrie::search(const PrefixBits<kWords>& key, uint32_t limit) c
     const uint32_t index = key.bits(node.position, node.bits);
     const Slot& child = node.child(index);
     if (node.bits > 9) {  // what is looked at if the child does not match
-      __builtin_prefetch(&child);
-      __builtin_prefetch(node.words + 8 * (LpmNode::block_base(node.node_class()) + (index >> LpmNode::kStride)));
       __builtin_prefetch(node.words + 8 * (LpmNode::block_base(node.node_class() - 1) + (index >> 6)));
     }
     if (proven == depth && node.position == end) ++proven;

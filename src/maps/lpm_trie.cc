@@ -29,7 +29,12 @@ LpmTrie::LpmTrie(const LpmLayout& layout, const MapSegments& segments, Machine& 
       pools_(layout_, window_, machine) {
   for (uint32_t c = 0; c < LpmNode::kClasses; ++c) {
     const LpmLayout::Pool& pool = layout_.pools[c + 1];
-    classes_[c] = {.base = window_.data() + pool.units, .stride = pool.stride, .capacity = pool.capacity};
+    classes_[c] = {.base = window_.data() + pool.units,
+                   .stride = pool.stride,
+                   .capacity = pool.capacity,
+                   .bits = LpmNode::bits(c),
+                   .last = LpmNode::last(c),
+                   .above = c > 0 ? 8 * LpmNode::block_base(c - 1) : 0};
   }
 }
 

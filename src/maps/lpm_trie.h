@@ -121,8 +121,10 @@ class LpmTrie {
     uint32_t bits;
     [[nodiscard]] uint32_t node_class() const { return LpmRef::node_class(ref); }
     [[nodiscard]] uint32_t end() const { return position + bits; }
-    [[nodiscard]] Slot& child(uint32_t index) const { return words[LpmNode::children(node_class()) + index]; }
-    [[nodiscard]] Slot& prefix(uint32_t depth, uint32_t path) const { return words[LpmNode::prefix(depth, path)]; }
+    [[nodiscard]] Slot& child(uint32_t index) const { return words[LpmNode::child(node_class(), index)]; }
+    [[nodiscard]] Slot& prefix(uint32_t depth, uint32_t path) const {
+      return words[LpmNode::prefix(node_class(), depth, path)];
+    }
   };
   /// A node on the path of a key; `index`: the key's bits there.
   struct Step {
@@ -155,6 +157,12 @@ class LpmTrie {
   }
 
   // -- reading: lpm_search.h, lpm_walk.cc --
+  template <uint32_t kWords>
+  [[nodiscard]] uint32_t search_whole(const PrefixBits<kWords>& key) const;
+  template <uint32_t kWords>
+  [[nodiscard]] uint32_t search_within(const PrefixBits<kWords>& key, uint32_t limit) const;
+  [[nodiscard]] static uint32_t longest_in_block(const Slot* block, uint32_t path);
+  [[nodiscard]] uint32_t longest_above(uint32_t ref, uint32_t index) const;
   template <uint32_t kWords>
   [[nodiscard]] uint32_t longest_inside(const Step& step, const PrefixBits<kWords>& key, bool proven,
                                         uint32_t& common) const;
@@ -207,6 +215,8 @@ class LpmTrie {
     std::byte* base;
     uint64_t stride;
     uint32_t capacity;
+    uint32_t bits;
+    uint32_t last, above;  // words where the last levels begin, and those before
   };
   const LpmLayout layout_;
   const Segment& window_;

@@ -141,9 +141,8 @@ LpmTrie::Rest LpmTrie::rest(const Node& node, const Slot* except) const {
   if (node_class > 0 && load(node.words[LpmNode::kItems]) > 2) {
     return {.items = load(node.words[LpmNode::kItems]) - 1, .item = 0};
   }
-  const uint32_t words = LpmNode::words(node_class), children = LpmNode::children(node_class);
-  for (uint32_t i = 0; i < words; ++i) {
-    if ((i < children && i % 8 == 0) || &node.words[i] == except) continue;
+  for (uint32_t i = 0; i < LpmNode::words(node_class); ++i) {
+    if (!LpmNode::is_slot(node_class, i) || &node.words[i] == except) continue;
     if (const uint32_t item = load(node.words[i]); item != 0) found = {.items = found.items + 1, .item = item};
   }
   return found;
