@@ -18,10 +18,11 @@ constexpr char kPin[] = "/sys/fs/bpf/elements";
 
 /// Every value tells whether it is whole: the key in both halves, and a count that both halves have.
 uint64_t value_of(uint32_t key, uint32_t count) { return (uint64_t{key} << 16 | (count & 0xffff)) * 0x1'0000'0001; }
-/// A key that comes and goes may be shown with the value of another such, which has taken its element meanwhile.
-bool is_whole(uint32_t key, uint64_t value) {
+/// Of a preallocated HASH an update takes another element for the new value, and the old one may be another key's
+/// before the program has read it, as on Linux. The values of per-CPU kinds are copied with their key.
+bool is_whole(uint32_t key, uint64_t value, bool exact) {
   const uint64_t whose = value >> 16 & 0xffff;
-  return value >> 32 == (value & 0xffffffff) && (whose == key || (whose >= kKeys && key >= kKeys));
+  return value >> 32 == (value & 0xffffffff) && (exact ? whose == key : whose < 2 * kKeys);
 }
 
 class LinkProcessTest : public LinkTest {
@@ -97,11 +98,11 @@ class LinkProcessTest : public LinkTest {
     return result;
   }
   /// What holds for every walk over a map whose keys below kKeys are always there and whose others come and go.
-  void check_walk(const std::vector<Record>& walk) {
+  void check_walk(const std::vector<Record>& walk, bool exact = true) {
     std::map<uint32_t, int> seen;
     for (size_t i = 0; i < walk.size(); ++i) {
       EXPECT_EQ(walk[i].number, i);
-      EXPECT_TRUE(is_whole(walk[i].key, walk[i].value)) << walk[i].key << ": " << std::hex << walk[i].value;
+      EXPECT_TRUE(is_whole(walk[i].key, walk[i].value, exact)) << walk[i].key << ": " << std::hex << walk[i].value;
       ++seen[walk[i].key];
     }
     for (const auto& [key, times] : seen) {
@@ -229,7 +230,7 @@ TEST_F(LinkProcessTest, WalksWhileWritersAreKilled) {
         }
       });
       wait_for(50);
-      for (int walk = 0; walk < 3; ++walk) check_walk(records(face, made));
+      for (int walk = 0; walk < 3; ++walk) check_walk(records(face, made), per_cpu);
       ::kill(writer, SIGKILL);
       finish(writer);
       check_walk(records(face, made));
