@@ -34,6 +34,7 @@ constexpr const MapKind* kKinds[] = {
     &kInstructionArrayKind,
     &kRhashKind,
     &kArenaKind,
+    &kPerfEventArrayKind,
 };
 
 }  // namespace

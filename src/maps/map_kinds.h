@@ -35,5 +35,6 @@ extern const MapKind kPerCpuCgroupStorageKind;
 extern const MapKind kRingbufKind;
 extern const MapKind kUserRingbufKind;
 extern const MapKind kArenaKind;
+extern const MapKind kPerfEventArrayKind;
 
 }  // namespace skep

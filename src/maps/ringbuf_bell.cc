@@ -33,7 +33,7 @@ bool polls(int fd, short event) {
 
 }  // namespace
 
-std::string RingbufBell::path() const { return machine_.directory() + "/bells/" + std::to_string(map_id_); }
+std::string RingbufBell::path() const { return machine_.directory() + "/bells/" + prefix_ + std::to_string(id_); }
 
 int RingbufBell::open() const {
   const std::string name = path();

@@ -11,7 +11,7 @@ namespace skep {
 
 /// How the two sides of a ring wake each other across processes.
 ///
-/// What it is: a FIFO in the instance's directory, bells/<map id>, that a waiting process makes and puts into its epoll
+/// What it is: a FIFO in the instance's directory, bells/<map id> (bells/event-<id> for a perf event), that a waiting process makes and puts into its epoll
 ///   sets in the map's place, and one word in the map that says whether anybody may be asleep. RINGBUF: the FIFO is
 ///   readable while there is data. USER_RINGBUF: it is writable while there is room, so "rung" means empty.
 /// Ordering: who is about to sleep stores kAsleep, fences, then looks at the positions; who changes a position does so,
@@ -29,9 +29,9 @@ class RingbufBell {
   };
 
   /// `filled`: the bell of a USER_RINGBUF.
-  /// `map_id` is read when it is needed: a new map gets its id last.
-  RingbufBell(State& state, Machine& machine, const uint32_t& map_id, bool filled)
-      : state_(state), machine_(machine), map_id_(map_id), filled_(filled) {}
+  /// `id` is read when it is needed: a new object gets its id last. The FIFO's name is `prefix` and the id.
+  RingbufBell(State& state, Machine& machine, const uint32_t& id, bool filled, const char* prefix = "")
+      : state_(state), machine_(machine), id_(id), filled_(filled), prefix_(prefix) {}
 
   /// Whether ring() has anybody to wake. The caller has fenced after what it did.
   [[nodiscard]] bool awaited() const { return state_.asleep.load(std::memory_order_relaxed) != 0; }
@@ -66,8 +66,9 @@ class RingbufBell {
 
   State& state_;
   Machine& machine_;
-  const uint32_t& map_id_;
+  const uint32_t& id_;
   const bool filled_;
+  const char* const prefix_;
 };
 
 }  // namespace skep

@@ -26,6 +26,8 @@ const char* kind_name(ObjectKind kind) {
       return "link";
     case ObjectKind::kMachine:
       return "machine";
+    case ObjectKind::kPerfEvent:
+      return "perf event";
   }
   return "object of an unknown kind";
 }
@@ -38,7 +40,7 @@ Status check(const FileHeader& header, uint64_t file_size) {
     return refuse("it has layout version " + std::to_string(header.layout_version) + ", this skep reads version " +
                   std::to_string(kLayoutVersion));
   }
-  if (header.kind < ObjectKind::kMap || header.kind > ObjectKind::kMachine) {
+  if (header.kind < ObjectKind::kMap || header.kind > ObjectKind::kPerfEvent) {
     return refuse("it has object kind " + std::to_string(static_cast<uint32_t>(header.kind)) + ", which is unknown");
   }
   if (header.page_size != kPageSize) return refuse("it has pages of " + std::to_string(header.page_size) + " bytes");

@@ -45,7 +45,9 @@ class FileDescriptor {
 ///   <dir>/bpf-map/<id>     one file per map; likewise bpf-prog, btf, bpf-link
 ///   <dir>/holds/<kind>-<id>/<kind>-<id>   hard links: what the first object keeps alive
 ///   <dir>/pins/...         hard links: what clients see as /sys/fs/bpf
+///   <dir>/perf-event/<id>  one file per perf event that skep stands in for
 ///   <dir>/bells/<id>       FIFOs that wake who waits for the ring buffer of that id; made when somebody first waits
+///   <dir>/bells/event-<id> likewise for perf events
 ///   <dir>/trace            what programs print (bpf_trace_printk)
 ///
 /// A *reference* is a shared flock on an open file description; an object is dead when nobody has one and its id is

@@ -39,6 +39,7 @@ void Instance::remove_dead(ObjectKind kind, uint32_t id, Pending& next) {
   const ObjectName name(kind, id);
   drop_holds(name.flat(), next);
   if (kind == ObjectKind::kMap) ::unlinkat(directory_fd(), ("bells/" + std::to_string(id)).c_str(), 0);
+  if (kind == ObjectKind::kPerfEvent) ::unlinkat(directory_fd(), ("bells/event-" + std::to_string(id)).c_str(), 0);
   ::unlinkat(directory_fd(), name.path(), 0);  // the commit: from here on nobody can find it
 }
 

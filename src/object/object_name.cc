@@ -16,6 +16,8 @@ const char* kind_directory(ObjectKind kind) {
       return "btf";
     case ObjectKind::kLink:
       return "bpf-link";
+    case ObjectKind::kPerfEvent:
+      return "perf-event";
     case ObjectKind::kMachine:
       break;
   }

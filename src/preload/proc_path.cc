@@ -145,6 +145,9 @@ const char* descriptor_name(const ProcPath& path) {
       case ObjectKind::kLink:
         name = "anon_inode:bpf-link";
         break;
+      case ObjectKind::kPerfEvent:
+        name = "anon_inode:[perf_event]";
+        break;
       case ObjectKind::kMachine:
         break;
     }
