@@ -16,7 +16,7 @@ namespace skep::cli {
 namespace {
 
 constexpr ObjectKind kKinds[] = {ObjectKind::kProgram, ObjectKind::kLink, ObjectKind::kMap, ObjectKind::kBtf,
-                                  ObjectKind::kPerfEvent};
+                                 ObjectKind::kPerfEvent};
 
 /// Every process of an instance holds a lock on its own byte of the machine file: whoever gets all of them is alone.
 /// The lock lasts as long as the descriptor.
@@ -31,8 +31,8 @@ bool lock_out_everybody(const FileDescriptor& machine) {
 /// Removes the instance's own files and the directory, which has to be empty then: what is not skep's stays.
 bool remove_instance(const std::string& directory) {
   std::error_code error;
-  for (const char* part :
-       {"bpf-map", "bpf-prog", "btf", "bpf-link", "perf-event", "holds", "pins", "bells", "trace", "bpf-stats", "machine"}) {
+  for (const char* part : {"bpf-map", "bpf-prog", "btf", "bpf-link", "perf-event", "holds", "pins", "bells", "trace",
+                           "bpf-stats", "machine"}) {
     std::filesystem::remove_all(directory + "/" + part, error);
   }
   return std::filesystem::remove(directory, error);

@@ -48,8 +48,8 @@ struct MapHeader {
   std::atomic<uint32_t> frozen;  // 1: no more writes from the syscall side; set once (BPF_MAP_FREEZE)
   std::atomic<uint32_t>
       changing;  // reference maps: changes under way, or left by dead processes (syscall/reference_store.h)
-  std::atomic<uint64_t> owner;  // maps of programs: what every program in it must be like; 0: none yet
-  InnerTemplate inner;          // maps of maps: what every map in it must be like; constant
+  std::atomic<uint64_t> owner;       // maps of programs: what every program in it must be like; 0: none yet
+  InnerTemplate inner;               // maps of maps: what every map in it must be like; constant
   std::atomic<uint32_t> insertions;  // maps of perf events: how many there were (syscall/perf_event_entries.h)
 };
 inline constexpr uint64_t kControlOffset = 1024;

@@ -90,7 +90,14 @@ Status PerfEvent::initialise(int fd, const PerfEventSpec& spec) {
   header.file = make_file_header(ObjectKind::kPerfEvent, kPageSize + kMostData, kPrivateSize);
   header.spec = spec;
   header.shared.telling_until.store(kNone, std::memory_order_relaxed);
+  header.shared.enabled.store(spec.enabled, std::memory_order_relaxed);
+  header.shared.enabled_at.store(now_ns(), std::memory_order_relaxed);
   return {};
+}
+
+void PerfEvent::store_id(int fd, uint32_t id) {
+  const auto control = Segment::map(fd, kHeaderOffset, kPrivateSize, Access::kReadWrite);
+  if (control) reinterpret_cast<FileHeader*>(control->data())->id = id;
 }
 
 Result<std::unique_ptr<PerfEvent>> PerfEvent::open(int fd, Machine& machine) {
@@ -248,8 +255,7 @@ void PerfEvent::wake(uint64_t position, uint64_t data_size) {
 
 uint64_t PerfEvent::told() const {
   const uint64_t until = shared_.telling_until.load(std::memory_order_relaxed);
-  const bool committed =
-      until != kNone && static_cast<int64_t>(head().load(std::memory_order_relaxed) - until) >= 0;
+  const bool committed = until != kNone && static_cast<int64_t>(head().load(std::memory_order_relaxed) - until) >= 0;
   return (committed ? shared_.telling : shared_.told).load(std::memory_order_relaxed);
 }
 
@@ -272,13 +278,14 @@ void PerfEvent::enable(bool on) {
   }
 }
 
-Status PerfEvent::map_ring(uint64_t data_size, bool overwrites, bool mapped) {
+Status PerfEvent::map_ring(uint64_t data_size, bool overwrites, const std::function<bool()>& mapped,
+                           const std::function<Status()>& hold) {
   if (data_size > kMostData) return fail(ENOMEM);
   // Before there is a ring no access may fail.
   if (const Status reserved = user_.reserve(0, kPageSize + data_size); !reserved) return reserved;
   const Lease lease(machine_, Lease::Cpu{spec().cpu});
   if (lease.cpu() != spec().cpu) return fail(EDEADLK);
-  if (mapped) return shared_.data_size.load(std::memory_order_relaxed) == data_size ? Status{} : Status(fail(EINVAL));
+  if (mapped()) return shared_.data_size.load(std::memory_order_relaxed) == data_size ? hold() : fail(EINVAL);
   shared_.data_size.store(0, std::memory_order_relaxed);
   auto& page = *reinterpret_cast<perf_event_mmap_page*>(user_.data());
   std::memset(&page, 0, sizeof page);
@@ -294,7 +301,7 @@ Status PerfEvent::map_ring(uint64_t data_size, bool overwrites, bool mapped) {
   shared_.woken.store(0, std::memory_order_relaxed);
   shared_.overwrites.store(overwrites ? 1 : 0, std::memory_order_relaxed);
   shared_.data_size.store(data_size, std::memory_order_release);  // pairs with write()
-  return {};
+  return hold();
 }
 
 bool PerfEvent::readable() const {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -16,11 +17,12 @@ namespace skep {
 
 /// What a perf event is opened with: the part of struct perf_event_attr that such an event heeds.
 struct PerfEventSpec {
-  uint64_t sample_type = 0;      // PERF_SAMPLE_*
-  uint32_t cpu = 0;              // it takes the output of programs on this CPU
-  uint32_t wakeup = 0;           // records (0: none), or, if `watermark`, bytes that wake whoever polls
-  uint32_t watermark = 0;        // 0 or 1
-  uint32_t sample_id_all = 0;    // 0 or 1: PERF_RECORD_LOST carries the identifying fields too
+  uint64_t sample_type = 0;    // PERF_SAMPLE_*
+  uint32_t cpu = 0;            // it takes the output of programs on this CPU
+  uint32_t wakeup = 0;         // records (0: none), or, if `watermark`, bytes that wake whoever polls
+  uint32_t watermark = 0;      // 0 or 1
+  uint32_t sample_id_all = 0;  // 0 or 1: PERF_RECORD_LOST carries the identifying fields too
+  uint32_t enabled = 1;        // 0 or 1: at first
 };
 
 /// A perf event of type PERF_TYPE_SOFTWARE, config PERF_COUNT_SW_BPF_OUTPUT, bound to a CPU: the ring that
@@ -54,8 +56,8 @@ struct PerfEventSpec {
 /// Limits and errno (output): EOPNOTSUPP: not enabled, or of another CPU; E2BIG: a record of more than 65,528 bytes;
 ///   ENOSPC: no ring, no room, paused; EBUSY. A ring has at most kMostData bytes.
 /// Differences from the kernel: too large a record is refused instead of written with a wrong length; the padding of a
-///   record is zero; PERF_SAMPLE_IP is 0 and PERF_SAMPLE_TIME is CLOCK_MONOTONIC; the page's clock fields are 0; a wake-up
-///   lasts until the consumer has passed the record that it was for, not until the first poll.
+///   record is zero; PERF_SAMPLE_IP is 0 and PERF_SAMPLE_TIME is CLOCK_MONOTONIC; the page's clock fields are 0; a
+///   wake-up lasts until the consumer has passed the record that it was for, not until the first poll.
 class PerfEvent {
  public:
   static constexpr uint64_t kMostData = uint64_t{64} << 20;
@@ -64,6 +66,7 @@ class PerfEvent {
   [[nodiscard]] static bool can_sample(uint64_t sample_type);
   /// Makes the content of a new file: everything but the id in the header. ENOMEM.
   static Status initialise(int fd, const PerfEventSpec& spec);
+  static void store_id(int fd, uint32_t id);
   /// EINVAL: not such a file.
   static Result<std::unique_ptr<PerfEvent>> open(int fd, Machine& machine);
 
@@ -87,9 +90,11 @@ class PerfEvent {
   void pause(bool on) { shared_.paused.store(on ? 1 : 0, std::memory_order_relaxed); }
 
   /// Prepares for a client that maps one page and `data_size` bytes of data, some power of two of pages or 0.
-  /// `mapped`: other mappings exist. `overwrites`: the client cannot move the tail, so that new records replace the old
-  /// ones. EINVAL: it has a ring of another size; ENOMEM. Waits for the lease of the event's CPU, so not under a lease.
-  Status map_ring(uint64_t data_size, bool overwrites, bool mapped);
+  /// `overwrites`: the client cannot move the tail, so that new records replace the old ones. `mapped()` tells whether
+  /// other mappings exist; `hold()` makes this one show there. Both are called while nobody else maps or writes the
+  /// ring. EINVAL: it is mapped and of another size; ENOMEM. Waits for the lease of the event's CPU: not under a lease.
+  Status map_ring(uint64_t data_size, bool overwrites, const std::function<bool()>& mapped,
+                  const std::function<Status()>& hold);
 
   /// Whether a wake-up was given that the consumer has not answered.
   [[nodiscard]] bool readable() const;

@@ -11,7 +11,8 @@ namespace skep {
 
 /// How the two sides of a ring wake each other across processes.
 ///
-/// What it is: a FIFO in the instance's directory, bells/<map id> (bells/event-<id> for a perf event), that a waiting process makes and puts into its epoll
+/// What it is: a FIFO in the instance's directory, bells/<map id> (bells/event-<id> for a perf event), that a waiting
+/// process makes and puts into its epoll
 ///   sets in the map's place, and one word in the map that says whether anybody may be asleep. RINGBUF: the FIFO is
 ///   readable while there is data. USER_RINGBUF: it is writable while there is room, so "rung" means empty.
 /// Ordering: who is about to sleep stores kAsleep, fences, then looks at the positions; who changes a position does so,

@@ -11,8 +11,8 @@
 namespace skep {
 
 /// The kinds that are files with an id, in the order in which they are collected: holders before what they hold.
-inline constexpr ObjectKind kFileKinds[] = {ObjectKind::kLink, ObjectKind::kProgram, ObjectKind::kMap,
-                                            ObjectKind::kBtf, ObjectKind::kPerfEvent};
+inline constexpr ObjectKind kFileKinds[] = {ObjectKind::kLink, ObjectKind::kProgram, ObjectKind::kMap, ObjectKind::kBtf,
+                                            ObjectKind::kPerfEvent};
 
 /// The directory of a kind. bpftool tells kinds of descriptors by these words in their path.
 const char* kind_directory(ObjectKind kind);

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <skep/bpf.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "preload/kernel_call.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
+#include "syscall/perf_events.h"
 
 using namespace skep::preload;
 
@@ -57,12 +59,28 @@ long skep_syscall(long number, long a, long b, long c, long d, long e, long f) {
 
 namespace {
 
+/// perf_event_open(2): what bpf_perf_event_output() writes to is skep's, everything else the kernel's.
+long open_event(long attr, long pid, long cpu, long group, long flags) {
+  const auto user_attr = static_cast<uint64_t>(attr);
+  const auto open_flags = static_cast<uint64_t>(flags);
+  // Only a running skep can look at an attr that may be anywhere.
+  skep::Process* process = static_cast<int>(pid) == -1 && static_cast<int>(group) == -1 ? start() : nullptr;
+  if (process == nullptr || !skep::is_perf_output_event(user_attr, static_cast<int>(cpu), open_flags))
+    return kernel_call(SYS_perf_event_open, attr, pid, cpu, group, flags, 0);
+  const skep::Answer answer = skep::perf_event_open(*process, user_attr, static_cast<int>(cpu), open_flags);
+  return answer ? *answer : fail_bpf(skep::to_int(answer.error()));
+}
+
 [[gnu::noinline]] long other_call(long number, long a, long b, long c, long d, long e, long f) {
   switch (number) {
     case SYS_close: {
       const Closing closing(static_cast<int>(a));
       return kernel_call(number, a, b, c, d, e, f);
     }
+    case SYS_perf_event_open:
+      return open_event(a, b, c, d, e);
+    case SYS_ioctl:
+      return ioctl(static_cast<int>(a), static_cast<unsigned long>(b), c);
     case SYS_close_range:
       return close_range(static_cast<unsigned>(a), static_cast<unsigned>(b), static_cast<int>(c));
     case SYS_dup2:

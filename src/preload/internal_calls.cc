@@ -21,6 +21,7 @@ SKEP_OWN int __wrap_fstatat(int directory, const char* path, struct stat* status
   return real::fstatat(directory, path, status, flags);
 }
 SKEP_OWN int __wrap_fstatfs(int fd, struct statfs* status) { return real::fstatfs(fd, status); }
+SKEP_OWN int __wrap_ioctl(int fd, unsigned long request, void* argument) { return real::ioctl(fd, request, argument); }
 SKEP_OWN int __wrap_link(const char* from, const char* to) { return real::link(from, to); }
 SKEP_OWN int __wrap_linkat(int from_directory, const char* from, int to_directory, const char* to, int flags) {
   return real::linkat(from_directory, from, to_directory, to, flags);

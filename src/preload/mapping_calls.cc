@@ -18,6 +18,7 @@
 #include "preload/mapping_calls.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
+#include "syscall/perf_events.h"
 #include "syscall/process.h"
 
 using namespace skep::preload;
@@ -63,6 +64,20 @@ bool touches_arenas(const void* address, size_t length, skep::preload::Overlap h
 int refuse(int error) {
   errno = error;
   return -1;
+}
+
+/// The page and the ring of a perf event, through a description of the mapping's own.
+void* map_event(const skep::OpenObject& event, void* address, size_t length, int protection, int flags, off_t offset) {
+  if ((protection & PROT_EXEC) != 0) {
+    errno = EPERM;
+    return MAP_FAILED;
+  }
+  const bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
+  const auto description = skep::perf_event_prepare_mapping(
+      *start(), event, length, shared, (protection & PROT_WRITE) != 0, static_cast<uint64_t>(offset));
+  if (description) return real::mmap(address, length, protection, flags, description->get(), offset);
+  errno = skep::to_int(description.error());
+  return MAP_FAILED;
 }
 
 }  // namespace
@@ -120,6 +135,8 @@ SKEP_TAKES void* mmap(void* address, size_t length, int protection, int flags, i
   const auto object = start()->descriptors.share(fd);
   errno = saved_errno;
   if (!object) return real::mmap(address, length, protection, flags, fd, offset);
+  if ((*object)->kind == skep::ObjectKind::kPerfEvent)
+    return map_event(**object, address, length, protection, flags, offset);
   const bool arena = (*object)->kind == skep::ObjectKind::kMap && (*object)->type == BPF_MAP_TYPE_ARENA;
   int error = arena ? arena_refusal(**object, address, length, offset) : 0;
   if (error == 0) error = refusal(**object, length, protection, flags, offset);

@@ -19,6 +19,7 @@
 #include "maps/user_ringbuf_map.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
+#include "syscall/perf_events.h"
 #include "syscall/process.h"
 
 namespace skep::preload {
@@ -30,7 +31,7 @@ namespace {
 struct Watch {
   int fd;
   int bell;
-  std::shared_ptr<Map> map;
+  std::shared_ptr<const OpenObject> object;  // a ring or a perf event
 };
 
 struct Watches {
@@ -49,20 +50,25 @@ Watches& watches() {
 
 bool is_ring_type(uint32_t type) { return type == BPF_MAP_TYPE_RINGBUF || type == BPF_MAP_TYPE_USER_RINGBUF; }
 
+bool is_watched_kind(const OpenObject& object) {
+  return object.kind == ObjectKind::kPerfEvent || (object.kind == ObjectKind::kMap && is_ring_type(object.type));
+}
+
 /// Whether the descriptor is a ring that skep has met already: libraries ask for its attributes first.
 bool is_known_ring(int fd) {
   if (fd < 0 || !serving()) return false;
   const ReaderSection section(start()->machine);
   const OpenObject* const object = start()->descriptors.believed(fd);
-  return object != nullptr && object->kind == ObjectKind::kMap && is_ring_type(object->type);
+  return object != nullptr && is_watched_kind(*object);
 }
 
-uint32_t events_never(uint32_t type) {
-  return type == BPF_MAP_TYPE_RINGBUF ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM | POLLPRI;
+uint32_t events_never(const OpenObject& object) {
+  return object.kind == ObjectKind::kPerfEvent || object.type == BPF_MAP_TYPE_RINGBUF ? POLLOUT | POLLWRNORM
+                                                                                      : POLLIN | POLLRDNORM | POLLPRI;
 }
 
 RingWatch describe(const Watch& watch) {
-  return {.bell = watch.bell, .never = events_never(watch.map->spec().type), .error = 0};
+  return {.bell = watch.bell, .never = events_never(*watch.object), .error = 0};
 }
 
 /// Moves a descriptor to a number that programs do not count on.
@@ -84,23 +90,33 @@ void tell(Ring& ring, int bell, bool (Ring::*ready)() const) {
 }
 
 void tell(const Watch& watch) {
-  if (watch.map->spec().type == BPF_MAP_TYPE_USER_RINGBUF) {
-    return tell(static_cast<UserRingbufMap&>(*watch.map), watch.bell, &UserRingbufMap::writable);
+  if (watch.object->kind == ObjectKind::kPerfEvent) {
+    PerfEvent& event = event_of(*watch.object);
+    event.help_consumer();
+    return event.bell().tell(watch.bell, [&] { return event.readable(); });
   }
-  auto& ring = static_cast<RingbufMap&>(*watch.map);
+  Map& map = *watch.object->map;
+  if (map.spec().type == BPF_MAP_TYPE_USER_RINGBUF) {
+    return tell(static_cast<UserRingbufMap&>(map), watch.bell, &UserRingbufMap::writable);
+  }
+  auto& ring = static_cast<RingbufMap&>(map);
   if (ring.segments().user.writable()) ring.help_consumer();
   tell(ring, watch.bell, &RingbufMap::readable);
 }
 
+const RingbufBell& bell_of(const OpenObject& object) {
+  if (object.kind == ObjectKind::kPerfEvent) return event_of(object).bell();
+  Map& map = *object.map;
+  return map.spec().type == BPF_MAP_TYPE_RINGBUF ? static_cast<RingbufMap&>(map).bell()
+                                                 : static_cast<UserRingbufMap&>(map).bell();
+}
+
 RingWatch begin_watch(int fd, Watches& all) {
   const auto object = start()->descriptors.share(fd);
-  if (!object || (*object)->kind != ObjectKind::kMap || !is_ring_type((*object)->type)) return {};
-  const std::shared_ptr<Map>& map = (*object)->map;
-  const RingbufBell& bell = map->spec().type == BPF_MAP_TYPE_RINGBUF ? static_cast<RingbufMap&>(*map).bell()
-                                                                     : static_cast<UserRingbufMap&>(*map).bell();
-  const int opened = bell.open();
+  if (!object || !is_watched_kind(**object)) return {};
+  const int opened = bell_of(**object).open();
   if (opened < 0) return {.bell = -1, .never = 0, .error = errno == 0 ? ENOMEM : errno};
-  all.list.push_back({.fd = fd, .bell = move_high(opened), .map = map});
+  all.list.push_back({.fd = fd, .bell = move_high(opened), .object = *object});
   watched_rings.store(static_cast<uint32_t>(all.list.size()));
   tell(all.list.back());  // for threads that sleep on the epoll set already
   return describe(all.list.back());

@@ -76,6 +76,11 @@ SKEP_HELPER(ringbuf_submit_dynptr);
 SKEP_HELPER(ringbuf_discard_dynptr);
 SKEP_HELPER(user_ringbuf_drain);
 
+// helpers_perf.cc
+SKEP_HELPER(perf_event_read);
+SKEP_HELPER(perf_event_output);
+SKEP_HELPER(perf_event_read_value);
+
 // helpers_dynptr.cc
 SKEP_HELPER(dynptr_from_mem);
 SKEP_HELPER(dynptr_read);

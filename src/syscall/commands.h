@@ -54,9 +54,11 @@ Answer btf_load(Caller& caller);
 /// OBJ_GET_INFO_BY_FD for that kind: attr.info is not looked at yet except for bpf_fd.
 Answer prog_info(Caller& caller, const OpenObject& object);
 Answer btf_info(Caller& caller, const OpenObject& object);
-/// The process's side of a program or BTF file (a fresh descriptor, open for reading; closed after the call).
+/// The process's side of a program, BTF or perf event file (a fresh descriptor, open for reading; closed after the
+/// call).
 Result<std::shared_ptr<ObjectFace>> open_program(Process& process, int fd, const FileHeader& header);
 Result<std::shared_ptr<ObjectFace>> open_btf(Process& process, int fd, const FileHeader& header);
+Result<std::shared_ptr<ObjectFace>> open_perf_event(Process& process, int fd, const FileHeader& header);
 /// The BTF of an object whose kind is kBtf.
 const Btf& btf_of(const OpenObject& object);
 /// The lines of /proc/<pid>/fdinfo/<fd> that belong to the kind (after pos, flags, mnt_id, ino).

@@ -10,6 +10,7 @@
 #include "machine/reader_section.h"
 #include "syscall/commands.h"
 #include "syscall/last_user.h"
+#include "syscall/perf_event_entries.h"
 #include "syscall/reference_kinds.h"
 
 namespace skep {
@@ -141,6 +142,7 @@ Result<std::shared_ptr<OpenObject>> FdTable::open(int fd) {
   if (header->kind == ObjectKind::kProgram) face = open_program(process_, readable->get(), *header);
   if (header->kind == ObjectKind::kLink) face = open_link(process_, readable->get(), *header);
   if (header->kind == ObjectKind::kBtf) face = open_btf(process_, readable->get(), *header);
+  if (header->kind == ObjectKind::kPerfEvent) face = open_perf_event(process_, readable->get(), *header);
   if (!face) return std::unexpected(face.error());
   object->face = *std::move(face);
   return object;
@@ -273,7 +275,11 @@ void FdTable::closing(unsigned first, unsigned last) {
     std::atomic<OpenObject*>& entry = chunk->entries[fd % kChunkSize];
     if (const OpenObject* object = entry.load(std::memory_order_relaxed)) {
       const bool ends = object->map != nullptr && ends_with_users(object->map->spec());
-      dying_.push_back({.fd = fd, .kind = object->kind, .id = object->id, .ends_with_users = ends});
+      dying_.push_back({.fd = fd,
+                        .kind = object->kind,
+                        .id = object->id,
+                        .ends_with_users = ends,
+                        .ends_with_file = object->map != nullptr && object->type == BPF_MAP_TYPE_PERF_EVENT_ARRAY});
       take_out(entry);
     }
   }
@@ -293,6 +299,7 @@ void FdTable::closed(unsigned first, unsigned last) {
   }
   for (const Dying& one : dead) {
     if (one.ends_with_users) map_lost_its_users(process_, one.id);
+    if (one.ends_with_file) drop_closed_insertions(process_, one.id);
     instance_.collect(one.kind, one.id);
   }
   instance_.machine().run_deferred();

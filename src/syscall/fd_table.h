@@ -138,6 +138,7 @@ class FdTable {
     ObjectKind kind;
     uint32_t id;
     bool ends_with_users;  // a map that loses something with its last user
+    bool ends_with_file;   // a map whose entries go with the description that they were made through
   };
 
   [[nodiscard]] OpenObject* known(int fd) const {

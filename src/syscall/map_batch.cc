@@ -203,7 +203,8 @@ Answer map_update_batch(Caller& caller) {
                    const uint64_t flags = caller.attr.batch.elem_flags;
                    if (lease) return (*object)->map->update_many(*lease, keys, values, count, flags);
                    return one_by_one(**object, keys, values, count, [&](const void* key, const void* value) {
-                     return reference_update(caller.process, **object, key, value, flags);
+                     return reference_update(caller.process, **object, static_cast<int>(caller.attr.batch.map_fd), key,
+                                             value, flags);
                    });
                  });
 }

@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "object/object_name.h"
+#include "syscall/perf_event_entries.h"
 #include "syscall/prog_commands.h"
 
 namespace skep {
@@ -50,6 +52,37 @@ class OpenedReferences final : public ProgramReferences {
     process_.instance->collect(ObjectKind::kProgram, id);
     sweep(programs_, ObjectKind::kProgram);
     return programs_.insert(std::move(opened));
+  }
+
+  const ReadyEvent* open_event(uint32_t id) override {
+    auto opened = std::make_unique<ReadyEvent>();
+    opened->id = id;
+    {
+      const auto file = process_.instance->open_by_id(ObjectKind::kPerfEvent, id, O_RDONLY);
+      if (!file) return nullptr;
+      // The mapping is no reference: the event goes with its client's descriptors and entries.
+      const auto own = Instance::reopen(file->get(), O_RDWR);
+      if (!own) return nullptr;
+      auto event = PerfEvent::open(own->get(), process_.machine);
+      if (!event) return nullptr;
+      opened->event = *std::move(event);
+    }
+    process_.instance->collect(ObjectKind::kPerfEvent, id);
+    sweep(events_, ObjectKind::kPerfEvent);
+    return events_.insert(std::move(opened));
+  }
+
+  bool entry_ended(const MapBinding& map, const ReadyEvent& event, uint64_t word) override {
+    constexpr uint64_t kInterval = 100'000'000;
+    timespec time;
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    const uint64_t now = static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+    uint64_t next = event.next_look.load(std::memory_order_relaxed);
+    if (now < next || !event.next_look.compare_exchange_strong(next, now + kInterval)) return false;
+    if (insertion_is_open(*map.map, word)) return false;
+    event.ended_in.store(map.id, std::memory_order_relaxed);
+    event.ended_word.store(word, std::memory_order_relaxed);
+    return true;
   }
 
   /// Lets go of what is dead: its memory is in use as long as it is mapped here.
@@ -97,11 +130,13 @@ void OpenedReferences::before_fork() {
   for (OpenedReferences* one : all().members) {
     one->maps_.mutex().lock();
     one->programs_.mutex().lock();
+    one->events_.mutex().lock();
   }
 }
 
 void OpenedReferences::after_fork() {
   for (OpenedReferences* one : all().members) {
+    one->events_.mutex().unlock();
     one->programs_.mutex().unlock();
     one->maps_.mutex().unlock();
   }

@@ -67,11 +67,13 @@ Answer reference_update_elem(Process& process, uint32_t map_fd, uint64_t key, ui
   if (key_copy.data() == nullptr || value_copy.data() == nullptr) return fail(ENOMEM);
   if (const Status read = read_key(map, key, key_copy.data()); !read) return std::unexpected(read.error());
   if (!read_user(value_copy.data(), value, shown_size(map))) return fail(EFAULT);
-  const Status updated = reference_update(process, map, key_copy.data(), value_copy.data(), flags);
+  const Status updated =
+      reference_update(process, map, static_cast<int>(map_fd), key_copy.data(), value_copy.data(), flags);
   return updated ? Answer(0) : Answer(std::unexpected(updated.error()));
 }
 
-Status reference_update(Process& process, const OpenObject& map, const void* key, const void* value, uint64_t flags) {
+Status reference_update(Process& process, const OpenObject& map, int map_fd, const void* key, const void* value,
+                        uint64_t flags) {
   const MapKind* kind = find_map_kind(map.type);
   forget_gone(process, map, key);
   if (kind->check_update != nullptr) {
@@ -79,6 +81,9 @@ Status reference_update(Process& process, const OpenObject& map, const void* key
   }
   Result<Reference> reference = map.references->resolve(process, map, value);
   if (!reference) return std::unexpected(reference.error());
+  if (map.references->bind != nullptr) {
+    if (const Status bound = map.references->bind(map, map_fd, *reference); !bound) return bound;
+  }
   const bool may_make_room = map.references->alive != nullptr;
   ReferenceStore store = store_of(process, map);
   Status stored = store.store(key, *reference, flags);

@@ -16,7 +16,8 @@ Answer reference_delete_elem(Process& process, uint32_t map_fd, uint64_t key);
 Answer reference_take_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t flags);
 
 /// One element of an UPDATE_BATCH; `key` and `value` are copies.
-Status reference_update(Process& process, const OpenObject& map, const void* key, const void* value, uint64_t flags);
+Status reference_update(Process& process, const OpenObject& map, int map_fd, const void* key, const void* value,
+                        uint64_t flags);
 /// Makes the values of a lookup out of `count` words, spec().value_size apart.
 Status show_references(Process& process, const OpenObject& map, const uint64_t* words, uint32_t count,
                        std::byte* values);

@@ -4,8 +4,9 @@
 namespace skep {
 namespace {
 
-constexpr const ReferenceKind* kKinds[] = {&kMapReferences, &kProgramReferences, &kDeviceReferences,
-                                           &kCpuReferences, &kSocketReferences,  &kCgroupReferences};
+constexpr const ReferenceKind* kKinds[] = {&kMapReferences,      &kProgramReferences, &kDeviceReferences,
+                                           &kCpuReferences,      &kSocketReferences,  &kCgroupReferences,
+                                           &kPerfEventReferences};
 
 }  // namespace
 

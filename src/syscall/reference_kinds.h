@@ -31,6 +31,8 @@ struct ReferenceKind {
   /// Whether what a word stands for still exists, where the entry cannot keep it alive. Null: always. An entry whose
   /// object is gone counts as empty; it is noticed by whoever looks.
   bool (*alive)(const OpenObject& map, uint64_t word) = nullptr;
+  /// Ties an entry that is about to be stored to the description behind the map's descriptor. Null: entries are not.
+  Status (*bind)(const OpenObject& map, int map_fd, Reference& reference) = nullptr;
 };
 
 /// The row; null for kBytes and for what skep does not have.
@@ -40,7 +42,8 @@ extern const ReferenceKind kMapReferences;      // reference_maps.cc
 extern const ReferenceKind kProgramReferences;  // reference_programs.cc
 extern const ReferenceKind kDeviceReferences;   // reference_devices.cc
 extern const ReferenceKind kCpuReferences;
-extern const ReferenceKind kSocketReferences;  // reference_sockets.cc
-extern const ReferenceKind kCgroupReferences;  // reference_cgroups.cc
+extern const ReferenceKind kSocketReferences;     // reference_sockets.cc
+extern const ReferenceKind kCgroupReferences;     // reference_cgroups.cc
+extern const ReferenceKind kPerfEventReferences;  // reference_perf_events.cc
 
 }  // namespace skep
