@@ -320,13 +320,13 @@ static void random_operations(void) {
     int result;
     if (action < 8) {
       result = run(HERE, 0, OP_STAMPED, step, 0);
-    } else if (action < 14) {
+    } else if (action < 15) {
       result = output(more % 50 == 0 ? more % 7 : 0, more % 9 == 0 ? more : more % 300);
     } else {
       result = more % 4 == 0 ? perf_buffer__consume(buffer) : perf_buffer__poll(buffer, 0);
     }
-    if (action < 14) failed += result < 0;
-    if (action < 14) add(&result, sizeof(result));
+    if (action < 15) failed += result < 0;
+    if (action < 15) add(&result, sizeof(result));
   }
   perf_buffer__consume(buffer);
   printf("%u failed, %lu records, %lu lost, digest %llx\n", failed, records, lost_records, digest);
