@@ -23,6 +23,7 @@ int list(Arguments arguments) {
   for (const uint32_t id : living(*instance, ObjectKind::kProgram)) std::printf("prog  %6u\n", id);
   for (const uint32_t id : living(*instance, ObjectKind::kBtf)) std::printf("btf   %6u\n", id);
   for (const uint32_t id : living(*instance, ObjectKind::kLink)) std::printf("link  %6u\n", id);
+  for (const uint32_t id : living(*instance, ObjectKind::kPerfEvent)) std::printf("event %6u\n", id);
   return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <optional>
@@ -25,8 +26,9 @@ std::optional<perf_event_attr> read_attr(uint64_t user) {
   uint32_t size = 0;
   if (!read_user(&size, user + offsetof(perf_event_attr, size), sizeof size)) return std::nullopt;
   if (size == 0) size = PERF_ATTR_SIZE_VER0;
-  if (size < PERF_ATTR_SIZE_VER0 || size > sizeof attr) return std::nullopt;
-  if (!read_user(&attr, user, size)) return std::nullopt;
+  if (size < PERF_ATTR_SIZE_VER0 || size > kPageSize) return std::nullopt;
+  const uint32_t known = std::min<uint32_t>(size, sizeof attr);
+  if (!read_user(&attr, user, known) || user_zeros(user + known, size - known) != UserZeros::kYes) return std::nullopt;
   return attr;
 }
 

@@ -45,7 +45,7 @@ Answer obj_pin(Caller& caller) {
   if ((attr.file_flags & ~uint32_t{BPF_F_PATH_FD}) != 0 || path_fd_without_flag(attr)) return fail(EINVAL);
   const int fd = static_cast<int>(attr.bpf_fd);
   const auto object = caller.descriptors().share(fd);
-  if (!object || (*object)->kind == ObjectKind::kBtf) return fail(EINVAL);
+  if (!object || (*object)->kind == ObjectKind::kBtf || (*object)->kind == ObjectKind::kPerfEvent) return fail(EINVAL);
   ClientPath path;
   if (const Status read = read_path(caller, path); !read) return std::unexpected(read.error());
   const Result<std::string> resolved = caller.instance().resolve_pin_path(path.directory_fd, path.text);
