@@ -32,7 +32,9 @@ TEST_F(PerfEventTest, RefusesAsTheKernel) {
   ring->pause(true);
   EXPECT_EQ(output(*ring, large.data(), 8), ENOSPC);
   EXPECT_EQ(ring->lost(), 2U);
-  if (machine().cpus() > 1) EXPECT_EQ(output(*ring, large.data(), 8, 1), EOPNOTSUPP);
+  if (machine().cpus() > 1) {
+    EXPECT_EQ(output(*ring, large.data(), 8, 1), EOPNOTSUPP);
+  }
 }
 
 TEST_F(PerfEventTest, RecordsGoRoundTheEndAndLossesAreTold) {
@@ -170,7 +172,7 @@ TEST_F(PerfEventTest, ThreadsAndOneConsumer) {
         if (stamp > kRecords) break;
         const auto bytes = stamped(stamp, 12 + stamp % 9 * 8);
         const int error = ring->output(lease, bytes, {});
-        if (error != 0) EXPECT_EQ(error, ENOSPC);
+        EXPECT_TRUE(error == 0 || error == ENOSPC);
         failed += error != 0;
       }
       --running;

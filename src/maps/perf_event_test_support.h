@@ -20,7 +20,9 @@ class PerfEventTest : public MapTest {
     auto opened = PerfEvent::open(fd, machine());
     EXPECT_TRUE(opened) << last_error_sentence();
     if (!opened) return nullptr;
-    if (data_size != 0) EXPECT_EQ(map(**opened, data_size, overwrites), 0);
+    if (data_size != 0) {
+      EXPECT_EQ(map(**opened, data_size, overwrites), 0);
+    }
     return *std::move(opened);
   }
   static int map(PerfEvent& event, uint64_t data_size, bool overwrites = false, bool mapped = false) {
