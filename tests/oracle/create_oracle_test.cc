@@ -176,7 +176,7 @@ std::vector<Deviation> deviations() {
   return all;
 }
 
-constexpr double kMuch = 17e6;  // bytes
+constexpr double kMuch = 2e6;  // bytes; closed maps pile up for a while, since the kernel frees them in the background
 
 /// What the kernel would take for such a map: wholly, and in the piece that decides; roughly.
 struct Cost {
