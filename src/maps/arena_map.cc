@@ -29,15 +29,16 @@ Status check(const MapSpec& spec, const MachineShape&) {
       (spec.flags & ~kFlags) != 0 || spec.extra % kPageSize != 0 || spec.fields.any()) {
     return fail(EINVAL);
   }
-  const uint64_t size = spec.max_entries * kPageSize;
-  if (size > kSpan) return fail(E2BIG);
-  if (spec.extra >> 32 != (spec.extra + size - 1) >> 32) return fail(ERANGE);
   return {};
 }
 
+// Linux looks at the size when the map gets its memory: after what is said of tokens and devices.
 Result<MapLayout> layout(MapSpec& spec, const MachineShape&) {
+  const uint64_t size = spec.max_entries * kPageSize;
+  if (size > kSpan) return fail(E2BIG);
+  if (spec.extra >> 32 != (spec.extra + size - 1) >> 32) return fail(ERANGE);
   MapLayout layout;
-  layout.user_size = spec.max_entries * kPageSize;
+  layout.user_size = size;
   layout.private_size = kControlOffset + sizeof(ArenaMap::Control) + ArenaPages::bytes(spec.max_entries);
   layout.reserve[0] = {.offset = 0, .length = layout.private_size};
   return layout;

@@ -13,7 +13,7 @@ namespace {
 
 using namespace assembler;
 
-constexpr uint64_t kBase = uint64_t{1} << 44;
+constexpr uint64_t kBase = uint64_t{1} << 45;  // what lies lower is AddressSanitizer's
 
 bpf_attr arena_attr(uint32_t pages, uint64_t address, uint32_t flags = BPF_F_MMAPABLE) {
   bpf_attr attr = map_attr(BPF_MAP_TYPE_ARENA, 0, 0, pages, flags);
