@@ -7,8 +7,9 @@ endif()
 
 find_program(SKEP_CCACHE ccache)
 if(SKEP_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER ${SKEP_CCACHE})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${SKEP_CCACHE})
+  set(launcher ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${SKEP_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
 endif()
 
 add_library(skep_options INTERFACE)
@@ -34,6 +35,23 @@ else()
   set(SKEP_PROCESS_TESTS ON)
 endif()
 
+# Tests are compiled more often than they run: without much optimisation, lines as the only debug information, and the
+# headers that they share precompiled. The layers share theirs so only in builds with sanitizers, which nobody installs:
+# in the others each source is seen to include what it uses.
+if(SKEP_TESTS)
+  add_library(skep_test_options INTERFACE)
+  target_link_libraries(skep_test_options INTERFACE skep_options GTest::gtest GTest::gtest_main)
+  target_compile_options(skep_test_options INTERFACE $<IF:$<CONFIG:RelWithDebInfo>,-O1;-g1,-O0>)
+  add_executable(skep_test_headers ${PROJECT_SOURCE_DIR}/tests/precompiled.cc)
+  target_link_libraries(skep_test_headers PRIVATE skep_test_options)
+  target_precompile_headers(skep_test_headers PRIVATE ${PROJECT_SOURCE_DIR}/tests/precompiled.h)
+endif()
+if(SKEP_SANITIZE)
+  add_library(skep_layer_headers STATIC ${PROJECT_SOURCE_DIR}/src/precompiled.cc)
+  target_link_libraries(skep_layer_headers PRIVATE skep_options)
+  target_precompile_headers(skep_layer_headers PRIVATE ${PROJECT_SOURCE_DIR}/src/precompiled.h)
+endif()
+
 # skep_test(NAME SOURCE LIBRARIES...): one GoogleTest program, one ctest entry. It counts as skipped when every test in
 # it was. A source that is called *_process_test.cc forks or starts programs.
 function(skep_test name source)
@@ -45,8 +63,8 @@ function(skep_test name source)
     endif()
   endif()
   add_executable(${name} ${source})
-  target_link_libraries(${name} PRIVATE skep_options ${ARGN} GTest::gtest GTest::gtest_main)
-  target_compile_options(${name} PRIVATE $<$<CONFIG:RelWithDebInfo>:-g1>)  # lines are enough, and compile a third faster
+  target_link_libraries(${name} PRIVATE skep_test_options ${ARGN})
+  target_precompile_headers(${name} REUSE_FROM skep_test_headers)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES
     TIMEOUT 600
@@ -74,6 +92,21 @@ function(skep_fuzzer name source)
   set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 600)
 endfunction()
 
+# skep_crash_library(NAME SOURCES... TESTS...): those sources once more, with the crash points of maps/crash_countdown.h,
+# in place of the layer's for these tests: compiled once and not in each.
+function(skep_crash_library name)
+  cmake_parse_arguments(PARSE_ARGV 1 crash "" "" "SOURCES;TESTS")
+  if(NOT SKEP_TESTS OR NOT SKEP_PROCESS_TESTS)
+    return()
+  endif()
+  add_library(${name} OBJECT ${crash_SOURCES})
+  target_compile_options(${name} PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/maps/crash_countdown.h)
+  target_link_libraries(${name} PRIVATE skep_test_options)
+  foreach(test IN LISTS crash_TESTS)
+    target_link_libraries(${test} PRIVATE ${name})
+  endforeach()
+endfunction()
+
 # skep_layer(NAME DEPENDS...): the static library of src/NAME/*.cc, with the tests and fuzzers that stand beside them.
 function(skep_layer name)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)
@@ -88,6 +121,9 @@ function(skep_layer name)
   add_library(skep_${name} STATIC ${sources})
   list(TRANSFORM ARGN PREPEND skep_ OUTPUT_VARIABLE depends)
   target_link_libraries(skep_${name} PUBLIC skep_options ${depends})
+  if(TARGET skep_layer_headers)
+    target_precompile_headers(skep_${name} REUSE_FROM skep_layer_headers)
+  endif()
   if(SKEP_TESTS)
     foreach(test IN LISTS tests)
       get_filename_component(base ${test} NAME_WE)

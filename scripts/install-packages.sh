@@ -5,7 +5,7 @@
 set -eu
 
 build="cmake ninja-build g++ clang-19 libgtest-dev libbpf-dev bpftool"
-check="libclang-rt-19-dev llvm-19 pkg-config python3"
+check="libclang-rt-19-dev lld-19 llvm-19 pkg-config python3"
 bench="libtbb-dev liburcu-dev"
 tidy="clang-tidy-19 clang-format"
 

@@ -8,19 +8,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace skep::testing {
-inline int crash_countdown = 0;  // 0: never
-inline void crash_point() {
-  if (crash_countdown > 0 && --crash_countdown == 0) kill(getpid(), SIGKILL);
-}
-}  // namespace skep::testing
-#define SKEP_CRASH_POINT() ::skep::testing::crash_point()
+#include "maps/crash_countdown.h"
 
 #include <functional>
 #include <random>
 #include <thread>
 
 #include "maps/arena_test_support.h"
+#include "memory/test_repeats.h"
 // Whose open() must not hide that of the above.
 #include "maps/arena_map.cc"
 #include "maps/arena_pages.cc"
@@ -180,8 +175,7 @@ TEST_F(ArenaProcessTest, SurvivesAnyDeath) {
   std::mt19937_64 random(5);
   pid_t workers[kWorkers];
   for (int i = 0; i < kWorkers; ++i) workers[i] = start(i, random());
-  const char* const stress = getenv("SKEP_STRESS");
-  for (uint64_t i = 0; i < 60 * (stress != nullptr ? strtoull(stress, nullptr, 10) : 1); ++i) {
+  for (uint64_t i = 0; i < testing::repeats(60); ++i) {
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
     const auto victim = random() % kWorkers;
     kill(workers[victim], SIGKILL);

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "maps/hash_test_support.h"
+#include "memory/test_repeats.h"
 
 namespace skep {
 namespace {
@@ -15,7 +16,6 @@ using testing::fill_value;
 using testing::HashShape;
 using testing::key_of;
 using testing::name_of;
-using testing::stress;
 using testing::value_is_whole;
 
 /// Threads on one map. Keys below `permanent` are replaced all the time and never erased; the others come and go.
@@ -175,7 +175,7 @@ TEST_P(HashThreadsTest, NothingIsTornLostOrMissed) {  // hash_table.h, O1, O2, O
   threads.emplace_back([this] { read(3); });
   threads.emplace_back([this] { read(4); });
   threads.emplace_back([this] { walk(); });
-  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(600) * stress();
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(testing::repeats(600));
   while (std::chrono::steady_clock::now() < until || reads_ < 10'000 || writes_ < 10'000 || walks_ < 2) {
     std::this_thread::yield();
   }
@@ -197,7 +197,7 @@ TEST_P(HashThreadsTest, NothingIsTornLostOrMissed) {  // hash_table.h, O1, O2, O
 TEST_P(HashThreadsTest, EachFreeElementGoesToOneInserter) {
   constexpr int kThreads = 4;
   const uint64_t free = GetParam().max_entries - permanent_;
-  for (uint64_t round = 0; round < 20 * stress(); ++round) {
+  for (uint64_t round = 0; round < testing::repeats(20); ++round) {
     std::atomic<uint64_t> inserted = 0, failed = 0;
     std::vector<std::thread> threads;
     for (int t = 0; t < kThreads; ++t) {
@@ -267,7 +267,7 @@ TEST_F(HashBatchThreadsTest, NoKeyIsMetTwice) {
     });
   }
   uint64_t met_twice = 0;
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(1) * stress();
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(testing::repeats(1000));
   while (std::chrono::steady_clock::now() < until || writes < 10'000) {
     Keys sink;
     uint32_t cursor = 0;

@@ -4,6 +4,7 @@
 // each operation is run once for each of its points, in a child.
 
 #include "maps/hash_crash_support.h"
+#include "memory/test_repeats.h"
 
 #include <functional>
 #include <thread>
@@ -21,7 +22,6 @@ using testing::key_of;
 using testing::locked_hash;
 using testing::put_colliding;
 using testing::put_first;
-using testing::stress;
 using testing::Subject;
 
 struct Scenario {
@@ -296,7 +296,7 @@ TEST_F(HashCrashTest, RepairersDieToo) {
     SCOPED_TRACE(scenario.name);
     Content before;
     const Content after = content_after(scenario, before);
-    const int step = stress() > 4 ? 1 : 9;
+    const int step = std::max(1, 72 / static_cast<int>(testing::repeats(8)));
     bool died = true;
     for (int point = 1; died; point += step) {
       bool repairer_died = true;

@@ -1,43 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
+// For the tests of skep_crashing_hash_maps: the hash maps with crash points at which a process gets a signal.
 
-#include <atomic>
-#include <cstdint>
-
-// The hash maps, compiled into the test that includes this with crash points at which a process gets a signal. Include
-// it first.
-
-namespace skep::testing {
-inline int crash_countdown = 0;  // 0: never
-inline int crash_signal = SIGKILL;
-inline const std::atomic<uint32_t>* crash_word = nullptr;  // if set: counts only while it holds crash_value
-inline uint32_t crash_value = 0;
-inline void crash_point() {
-  if (crash_countdown == 0 || (crash_word != nullptr && crash_word->load() != crash_value)) return;
-  if (--crash_countdown == 0) kill(getpid(), crash_signal);
-}
-}  // namespace skep::testing
-#define SKEP_CRASH_POINT() ::skep::testing::crash_point()
+#include "maps/crash_countdown.h"
 
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include <map>
 #include <string>
 #include <vector>
 
-#include "maps/element_pool.cc"
-#include "maps/hash_check.cc"
-#include "maps/hash_kind.cc"
-#include "maps/hash_map.cc"
-#include "maps/hash_repair.cc"
-#include "maps/hash_table.cc"
+#include "maps/hash_map.h"
 #include "maps/hash_test_support.h"
-#include "maps/percpu_hash_map.cc"
 
 namespace skep::testing {
 

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "maps/hash_test_support.h"
+#include "memory/test_repeats.h"
 
 namespace skep {
 namespace {
@@ -21,7 +22,6 @@ namespace {
 using testing::error_of;
 using testing::fill_value;
 using testing::key_of;
-using testing::stress;
 using testing::value_is_whole;
 
 struct KillShape {
@@ -170,7 +170,7 @@ TEST_P(HashKillTest, SurvivesAnyDeath) {
   std::mt19937_64 random(7);
   pid_t workers[kWorkers];
   for (int i = 0; i < kWorkers; ++i) workers[i] = start(i, random());
-  const uint64_t kills = 60 * stress();
+  const uint64_t kills = testing::repeats(60);
   bool stuck = false;
   for (uint64_t i = 0; i < kills && !stuck; ++i) {
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));

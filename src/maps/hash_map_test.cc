@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "maps/hash_test_support.h"
+#include "memory/test_repeats.h"
 
 namespace skep {
 namespace {
@@ -14,7 +15,6 @@ using testing::CollectingSink;
 using testing::error_of;
 using testing::HashShape;
 using testing::key_of;
-using testing::stress;
 
 class HashModelTest : public testing::MapTest, public ::testing::WithParamInterface<HashShape> {
  protected:
@@ -189,7 +189,7 @@ class HashModelTest : public testing::MapTest, public ::testing::WithParamInterf
 };
 
 TEST_P(HashModelTest, DoesWhatAnUnorderedMapDoes) {
-  const uint64_t steps = (2000 + 4 * GetParam().max_entries) * stress();
+  const uint64_t steps = testing::repeats(2000 + 4 * GetParam().max_entries);
   for (uint64_t step = 0; step < steps; ++step) {
     random_step();
     if (HasFatalFailure()) FAIL() << "at step " << step;

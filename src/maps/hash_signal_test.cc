@@ -7,8 +7,7 @@
 
 #include <functional>
 
-#include "maps/lru_clock.cc"
-#include "maps/lru_map.cc"
+#include "maps/lru_map.h"
 
 namespace skep {
 namespace {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -9,12 +8,6 @@
 #include "maps/map_test_support.h"
 
 namespace skep::testing {
-
-/// SKEP_STRESS: how many times longer than usual the randomised and concurrent tests run.
-inline uint64_t stress() {
-  const char* text = std::getenv("SKEP_STRESS");
-  return text != nullptr && std::atoi(text) > 0 ? static_cast<uint64_t>(std::atoi(text)) : 1;
-}
 
 /// One way to make a hash map.
 struct HashShape {

@@ -13,13 +13,13 @@
 #include <thread>
 
 #include "maps/lpm_test_support.h"
+#include "memory/test_repeats.h"
 
 namespace skep {
 namespace {
 
 using testing::error_of;
 using testing::fill_value;
-using testing::stress;
 using testing::value_is_whole;
 
 struct KillShape {
@@ -118,7 +118,7 @@ TEST_P(LpmKillTest, SurvivesAnyDeath) {
   std::mt19937_64 random(9);
   pid_t workers[kWorkers];
   for (int i = 0; i < kWorkers; ++i) workers[i] = start(i, random());
-  for (uint64_t i = 0; i < 60 * stress(); ++i) {
+  for (uint64_t i = 0; i < testing::repeats(60); ++i) {
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
     const auto victim = random() % kWorkers;
     kill(workers[victim], SIGKILL);

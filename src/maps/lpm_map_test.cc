@@ -4,6 +4,7 @@
 
 #include "maps/lpm_test_support.h"
 #include "maps/map.h"
+#include "memory/test_repeats.h"
 
 namespace skep {
 namespace {
@@ -13,7 +14,6 @@ using testing::ipv4;
 using testing::lpm_key;
 using testing::LpmKeys;
 using testing::LpmModel;
-using testing::stress;
 
 class LpmMapTest : public testing::MapTest {
  protected:
@@ -178,7 +178,7 @@ TEST_P(LpmModelTest, AgreesWithTheModel) {
     return at == model.entries.end() ? model.entries.begin()->second.key : at->second.key;
   };
   uint64_t number = 0;
-  for (uint64_t step = 0; step < 20000 * stress(); ++step) {
+  for (uint64_t step = 0; step < testing::repeats(20000); ++step) {
     const bool growing = step / 4000 % 2 == 0;
     const auto action = random() % 10;
     if (action < (growing ? 4 : 2)) {

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "maps/lpm_test_support.h"
+#include "memory/test_repeats.h"
 
 namespace skep {
 namespace {
@@ -15,7 +16,6 @@ namespace {
 using testing::error_of;
 using testing::fill_value;
 using testing::ipv4;
-using testing::stress;
 using testing::value_is_whole;
 
 class LpmThreadsTest : public testing::MapTest {
@@ -134,7 +134,7 @@ TEST_F(LpmThreadsTest, StablePrefixesAreAlwaysFound) {
       skipped += !restarted && met != kStable;
     }
   });
-  std::this_thread::sleep_for(std::chrono::milliseconds(1500 * stress()));
+  std::this_thread::sleep_for(std::chrono::milliseconds(testing::repeats(1500)));
   stop = true;
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(bad, 0U);

@@ -10,7 +10,6 @@ namespace skep {
 LpmTrie::LpmTrie(const LpmLayout& layout, const MapSegments& segments, Machine& machine)
     : layout_(layout),
       window_(segments.control),
-      machine_(machine),
       max_entries_(segments.header().spec.max_entries),
       value_size_(segments.header().spec.value_size),
       control_(*reinterpret_cast<LpmControl*>(window_.data() + kControlOffset)),

@@ -220,7 +220,6 @@ class LpmTrie {
   };
   const LpmLayout layout_;
   const Segment& window_;
-  Machine& machine_;
   const uint32_t max_entries_;
   const uint32_t value_size_;
   LpmControl& control_;

@@ -5,8 +5,7 @@
 
 #include "maps/hash_crash_support.h"
 
-#include "maps/lru_clock.cc"
-#include "maps/lru_map.cc"
+#include "maps/lru_map.h"
 #include "maps/lru_test_support.h"
 
 namespace skep {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // LRU maps whose writers die: at every store of an eviction once, and at any moment a thousand times. The maps are
-// compiled into this test with crash points that kill.
+// those of skep_crashing_hash_maps.
 
 #include <signal.h>
 #include <sys/mman.h>
@@ -9,13 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace skep::testing {
-inline int crash_countdown = 0;  // 0: never
-inline void crash_point() {
-  if (crash_countdown > 0 && --crash_countdown == 0) kill(getpid(), SIGKILL);
-}
-}  // namespace skep::testing
-#define SKEP_CRASH_POINT() ::skep::testing::crash_point()
+#include "maps/crash_countdown.h"
 
 #include <gtest/gtest.h>
 
@@ -23,15 +17,9 @@ inline void crash_point() {
 #include <chrono>
 #include <thread>
 
-#include "maps/element_pool.cc"
-#include "maps/hash_check.cc"
-#include "maps/hash_kind.cc"
-#include "maps/hash_repair.cc"
-#include "maps/hash_table.cc"
-#include "maps/lru_clock.cc"
-#include "maps/lru_map.cc"
-#include "maps/lru_percpu_map.cc"
+#include "maps/lru_map.h"
 #include "maps/lru_test_support.h"
+#include "memory/test_repeats.h"
 
 namespace skep {
 namespace {
@@ -40,7 +28,6 @@ using testing::kApart;
 using testing::kLru;
 using testing::kLruPerCpu;
 using testing::LruShape;
-using testing::stress;
 
 class LruProcessTest : public testing::LruTest, public ::testing::WithParamInterface<LruShape> {
  protected:
@@ -125,7 +112,7 @@ TEST_P(LruProcessTest, SurvivesAnyDeath) {
   std::mt19937_64 random(11);
   pid_t workers[kWorkers];
   for (int i = 0; i < kWorkers; ++i) workers[i] = start(i, random());
-  const uint64_t kills = 200 * stress();
+  const uint64_t kills = testing::repeats(200);
   bool stuck = false;
   for (uint64_t i = 0; i < kills && !stuck; ++i) {
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));

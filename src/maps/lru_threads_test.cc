@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "maps/lru_test_support.h"
+#include "memory/test_repeats.h"
 
 namespace skep {
 namespace {
@@ -16,7 +17,6 @@ using testing::kApart;
 using testing::kLru;
 using testing::kLruPerCpu;
 using testing::LruShape;
-using testing::stress;
 
 class LruThreadsTest : public testing::LruTest, public ::testing::WithParamInterface<LruShape> {
  protected:
@@ -28,7 +28,7 @@ class LruThreadsTest : public testing::LruTest, public ::testing::WithParamInter
 };
 
 TEST_P(LruThreadsTest, NothingGoesBeforeTheMapIsFull) {
-  for (uint64_t round = 0; round < 5 * stress(); ++round) {
+  for (uint64_t round = 0; round < testing::repeats(5); ++round) {
     make_lru(GetParam());
     std::atomic<int> errors = 0;
     {
@@ -46,7 +46,7 @@ TEST_P(LruThreadsTest, NothingGoesBeforeTheMapIsFull) {
 }
 
 TEST_P(LruThreadsTest, EverythingAtOnce) {
-  const uint64_t operations = 40'000 * stress();
+  const uint64_t operations = testing::repeats(40'000);
   const uint64_t keys = entries_ * 3 + 10;
   std::atomic<uint64_t> bad = 0, torn = 0, lost = 0;
   {

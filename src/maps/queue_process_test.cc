@@ -7,14 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace skep::testing {
-inline int crash_countdown = 0;  // 0: never
-inline int crash_signal = SIGKILL;
-inline void crash_point() {
-  if (crash_countdown > 0 && --crash_countdown == 0) kill(getpid(), crash_signal);
-}
-}  // namespace skep::testing
-#define SKEP_CRASH_POINT() ::skep::testing::crash_point()
+#include "maps/crash_countdown.h"
 
 #include <chrono>
 #include <functional>
@@ -26,14 +19,10 @@ inline void crash_point() {
 #include "maps/queue_ring.cc"
 #include "maps/queue_test_support.h"
 #include "maps/stack_map.cc"
+#include "memory/test_repeats.h"
 
 namespace skep {
 namespace {
-
-uint64_t stress() {
-  const char* text = getenv("SKEP_STRESS");
-  return text != nullptr ? strtoull(text, nullptr, 10) : 1;
-}
 
 class QueueProcessTest : public testing::KeylessTest, public ::testing::WithParamInterface<uint32_t> {
  protected:
@@ -270,7 +259,7 @@ TEST_P(QueueProcessTest, EveryRecordIsCounted) {
     };
     for (uint64_t i = 0; i < kProducers + kConsumers; ++i) children.push_back(start(i));
     std::mt19937 random(size);
-    const uint64_t kills = 50 * stress();
+    const uint64_t kills = testing::repeats(50);
     for (uint64_t kill_number = 0; kill_number < kills; ++kill_number) {
       const uint64_t victim = random() % children.size();
       std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));  // the random moment

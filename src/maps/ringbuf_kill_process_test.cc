@@ -7,13 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace skep::testing {
-inline int crash_countdown = 0;  // 0: never
-inline void crash_point() {
-  if (crash_countdown > 0 && --crash_countdown == 0) kill(getpid(), SIGKILL);
-}
-}  // namespace skep::testing
-#define SKEP_CRASH_POINT() ::skep::testing::crash_point()
+#include "maps/crash_countdown.h"
 
 #include <chrono>
 #include <random>

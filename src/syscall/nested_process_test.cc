@@ -8,12 +8,11 @@
 #include <atomic>
 #include <random>
 
-namespace {
-int g_deaths_after = -1;  // crash points until this process dies; -1: never
-}  // namespace
-#define SKEP_CRASH_POINT() static_cast<void>(g_deaths_after >= 0 && g_deaths_after-- == 0 && ::raise(SIGKILL))
+#include "maps/crash_countdown.h"
+
 #include "syscall/reference_store.cc"
 //
+#include "memory/test_repeats.h"
 #include "syscall/prog_commands_test_support.h"
 
 namespace skep {
@@ -124,7 +123,7 @@ TEST_F(NestedProcessTest, WhoeverDiesInAChangeLeavesNothingDeadAndNothingKept) {
       const int outer = outer_map(*face_, type, first);
       ASSERT_EQ(set(*face_, outer, 0, first), 0);
       const int status = wait_for(start([&](Face& face) {
-        g_deaths_after = death;
+        testing::crash_countdown = death + 1;
         return set(face, outer, 0, second) == 0 && erase(face, outer, 0) == 0 ? 0 : 1;
       }));
       EXPECT_EQ(status, death < 3 ? 128 + SIGKILL : 0) << "death " << death;
@@ -140,12 +139,12 @@ TEST_F(NestedProcessTest, WhoeverDiesInAChangeLeavesNothingDeadAndNothingKept) {
 }
 
 TEST_F(NestedProcessTest, KillsAtAnyInstruction) {
-  const int rounds = ::getenv("SKEP_STRESS") != nullptr ? 20 * ::atoi(::getenv("SKEP_STRESS")) : 20;
+  const uint64_t rounds = testing::repeats(20);
   std::mt19937 random(7);
   for (const uint32_t type : kOuterTypes) {
     const int like = inner_map(*face_);
     const int outer = outer_map(*face_, type, like);
-    for (int round = 0; round < rounds; ++round) {
+    for (uint64_t round = 0; round < rounds; ++round) {
       int ready[2];
       ASSERT_EQ(::pipe(ready), 0);
       pid_t children[2];

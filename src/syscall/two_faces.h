@@ -70,7 +70,7 @@ inline bpf_attr no_attr() {
 }
 
 /// Tests on a skep of their own, and on the kernel where it answers.
-class TwoFaces : public testing::Test {
+class TwoFaces : public ::testing::Test {
  protected:
   void SetUp() override {
     auto instance = Instance::open(directory_.path());

@@ -17,17 +17,17 @@
 #include <thread>
 #include <vector>
 
+#include "memory/test_repeats.h"
 #include "shared_map.h"
 #include "workload.h"
 
 namespace skep::stress {
 namespace {
 
-[[maybe_unused]] const auto* const environment = testing::AddGlobalTestEnvironment(new TemporaryInstance);
+[[maybe_unused]] const auto* const environment = ::testing::AddGlobalTestEnvironment(new TemporaryInstance);
 
 constexpr uint32_t kProcesses = 8;
 constexpr uint32_t kEntries = 64;  // few, so that the processes meet on every bucket
-constexpr uint32_t kKills = 1000;
 
 struct Board {
   WorkerReport workers[kProcesses];
@@ -118,7 +118,7 @@ TEST(KillTest, SurvivorsGoOnAndTheMapsAreWhole) {
   for (uint32_t i = 0; i < kProcesses; ++i) spawn(i, i + 1);
 
   std::mt19937_64 random(42);
-  const uint32_t kills = kKills * stress_factor();
+  const auto kills = static_cast<uint32_t>(testing::repeats(1000));
   uint32_t stuck = 0;
   double slowest = 0;
   for (uint32_t kill_number = 0; kill_number < kills && stuck == 0; ++kill_number) {

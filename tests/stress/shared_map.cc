@@ -116,9 +116,4 @@ std::vector<SharedMap> all_kinds(uint32_t max_entries) {
           {"PERCPU_ARRAY", BPF_MAP_TYPE_PERCPU_ARRAY, 0, max_entries}};
 }
 
-uint32_t stress_factor() {
-  const char* text = getenv("SKEP_STRESS");
-  return text == nullptr ? 1 : static_cast<uint32_t>(std::max(1, atoi(text)));
-}
-
 }  // namespace skep::stress

@@ -11,8 +11,8 @@
 namespace skep::stress {
 
 /// A temporary instance for a test program, in SKEP_DIR while its tests run. One per program, because a process opens
-/// its default instance once: testing::AddGlobalTestEnvironment(new TemporaryInstance).
-class TemporaryInstance : public testing::Environment {
+/// its default instance once: ::testing::AddGlobalTestEnvironment(new TemporaryInstance).
+class TemporaryInstance : public ::testing::Environment {
  public:
   void SetUp() override;
   void TearDown() override;
@@ -49,8 +49,5 @@ struct SharedMap {
 
 /// One of each kind, none created yet.
 std::vector<SharedMap> all_kinds(uint32_t max_entries);
-
-/// SKEP_STRESS, at least 1: how many times longer than usual to run.
-uint32_t stress_factor();
 
 }  // namespace skep::stress

@@ -12,13 +12,14 @@
 #include <thread>
 #include <vector>
 
+#include "memory/test_repeats.h"
 #include "shared_map.h"
 #include "workload.h"
 
 namespace skep::stress {
 namespace {
 
-[[maybe_unused]] const auto* const environment = testing::AddGlobalTestEnvironment(new TemporaryInstance);
+[[maybe_unused]] const auto* const environment = ::testing::AddGlobalTestEnvironment(new TemporaryInstance);
 
 constexpr uint32_t kWorkers = 4;
 constexpr uint32_t kEntries = 300;
@@ -28,7 +29,7 @@ struct ReportBoard {
   WorkerReport workers[kWorkers];
 };
 
-class SharingTest : public testing::TestWithParam<int> {
+class SharingTest : public ::testing::TestWithParam<int> {
  protected:
   void SetUp() override {
     map_ = all_kinds(kEntries)[static_cast<size_t>(GetParam())];
@@ -48,7 +49,7 @@ class SharingTest : public testing::TestWithParam<int> {
   void run_worker(uint32_t number) {
     WorkerReport& report = board_->workers[number];
     Worker worker(map_, number, kWorkers, number * 977 + 13, report);
-    for (uint64_t step = 0; step < kSteps * stress_factor() / kWorkers; ++step) worker.step();
+    for (uint64_t step = 0; step < testing::repeats(kSteps) / kWorkers; ++step) worker.step();
     std::vector<unsigned char> value(map_.user_value_size());
     for (uint32_t key = 0; key < kEntries; ++key) {
       if (!worker.owns(key)) continue;
@@ -104,12 +105,12 @@ TEST_P(SharingTest, Processes) {
   expect_clean();
 }
 
-std::string kind_name(const testing::TestParamInfo<int>& parameter) {
+std::string kind_name(const ::testing::TestParamInfo<int>& parameter) {
   return std::vector<std::string>{"Hash",  "HashNoPrealloc", "PerCpuHash", "PerCpuHashNoPrealloc",
                                   "Array", "PerCpuArray"}[static_cast<size_t>(parameter.param)];
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryKind, SharingTest, testing::Range(0, 6), kind_name);
+INSTANTIATE_TEST_SUITE_P(EveryKind, SharingTest, ::testing::Range(0, 6), kind_name);
 
 }  // namespace
 }  // namespace skep::stress
