@@ -29,16 +29,15 @@ Status check(const MapSpec& spec, const MachineShape&) {
       (spec.flags & ~kFlags) != 0 || spec.extra % kPageSize != 0 || spec.fields.any()) {
     return fail(EINVAL);
   }
-  return {};
-}
-
-// Linux looks at the size when the map gets its memory: after what is said of tokens and devices.
-Result<MapLayout> layout(MapSpec& spec, const MachineShape&) {
   const uint64_t size = spec.max_entries * kPageSize;
   if (size > kSpan) return fail(E2BIG);
   if (spec.extra >> 32 != (spec.extra + size - 1) >> 32) return fail(ERANGE);
+  return {};
+}
+
+Result<MapLayout> layout(MapSpec& spec, const MachineShape&) {
   MapLayout layout;
-  layout.user_size = size;
+  layout.user_size = spec.max_entries * kPageSize;
   layout.private_size = kControlOffset + sizeof(ArenaMap::Control) + ArenaPages::bytes(spec.max_entries);
   layout.reserve[0] = {.offset = 0, .length = layout.private_size};
   return layout;
@@ -60,7 +59,7 @@ Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
 
 const MapKind kArenaKind = {.type = BPF_MAP_TYPE_ARENA,
                             .name = "arena",
-                            .check = check,
+                            .check_late = check,
                             .layout = layout,
                             .initialise = initialise,
                             .open = open,

@@ -27,7 +27,10 @@ BloomControl& control_of(const MapSegments& segments) {
 }
 
 Status check(const MapSpec& spec, const MachineShape&) {
-  if (spec.value_size > kLargestValue) return fail(E2BIG);
+  return spec.value_size > kLargestValue ? fail(E2BIG) : Status{};
+}
+
+Status check_late(const MapSpec& spec, const MachineShape&) {
   constexpr uint32_t kProgramAccess = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
   if ((spec.flags & kProgramAccess) == kProgramAccess) return fail(EINVAL);
   if (spec.key_size != 0 || spec.value_size == 0 || spec.max_entries == 0 || (spec.flags & ~kFlags) != 0 ||
@@ -65,6 +68,7 @@ Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
 const MapKind kBloomKind = {.type = BPF_MAP_TYPE_BLOOM_FILTER,
                             .name = "bloom_filter",
                             .check = check,
+                            .check_late = check_late,
                             .layout = layout,
                             .initialise = initialise,
                             .open = open,

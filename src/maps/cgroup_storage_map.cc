@@ -16,15 +16,16 @@ bool is_per_cpu(const MapSpec& spec) { return spec.type == BPF_MAP_TYPE_PERCPU_C
 
 constexpr uint32_t kProgramAccess = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
 
-Status check(const MapSpec&, const MachineShape&) { return {}; }
-
-// Linux checks all of it when the map gets its memory: after what is said of tokens and devices.
-Result<MapLayout> layout(MapSpec& spec, const MachineShape&) {
+Status check(const MapSpec& spec, const MachineShape&) {
   if (spec.key_size != kInodeKey && spec.key_size != kWholeKey) return fail(EINVAL);
   if (spec.value_size == 0) return fail(EINVAL);
   if (spec.value_size > (is_per_cpu(spec) ? kLargestPart : kLargestValue)) return fail(E2BIG);
   const bool both_ways = (spec.flags & kProgramAccess) == kProgramAccess;
   if ((spec.flags & ~kFlags) != 0 || both_ways || spec.max_entries != 0) return fail(EINVAL);
+  return {};
+}
+
+Result<MapLayout> layout(MapSpec&, const MachineShape&) {
   MapLayout layout;
   layout.private_size = kControlOffset;
   return layout;
@@ -37,7 +38,12 @@ Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
 }
 
 constexpr MapKind row(uint32_t type, const char* name) {
-  return {.type = type, .name = name, .check = check, .layout = layout, .initialise = initialise, .open = open};
+  return {.type = type,
+          .name = name,
+          .check_late = check,
+          .layout = layout,
+          .initialise = initialise,
+          .open = open};
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ Result<std::unique_ptr<Map>> open_trie(MapSegments segments, Machine& machine) {
 
 const MapKind kLpmTrieKind = {.type = BPF_MAP_TYPE_LPM_TRIE,
                               .name = "lpm_trie",
-                              .check = check_spec,
+                              .check_late = check_spec,
                               .layout = layout_of,
                               .initialise = initialise,
                               .open = open_trie};

@@ -202,8 +202,16 @@ class Map {
 struct MapKind {
   uint32_t type;     // BPF_MAP_TYPE_*
   const char* name;  // bpftool's name
-  /// The kind's alloc_check: attributes and flags, in the kernel's order and with its errors.
-  Status (*check)(const MapSpec& spec, const MachineShape& shape);
+  /// Attributes and flags, in the kernel's order and with its errors: the kind's alloc_check, and what Linux looks at
+  /// only when it allocates the map, after tokens and devices. Null: nothing.
+  Status (*check)(const MapSpec& spec, const MachineShape& shape) = nullptr;
+  Status (*check_late)(const MapSpec& spec, const MachineShape& shape) = nullptr;
+  [[nodiscard]] Status check_all(const MapSpec& spec, const MachineShape& shape) const {
+    if (check != nullptr) {
+      if (const Status status = check(spec, shape); !status) return status;
+    }
+    return check_late != nullptr ? check_late(spec, shape) : Status{};
+  }
   /// May change the spec as the kernel does (rounding). E2BIG / ENOMEM where the sizes do not fit.
   Result<MapLayout> (*layout)(MapSpec& spec, const MachineShape& shape);
   /// Fills a fresh, zeroed, fully reserved pair of windows whose header is complete. Nobody else sees them yet.

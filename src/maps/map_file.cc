@@ -89,7 +89,7 @@ Result<const MapKind*> check_header(const MapHeader& header, const MachineShape&
                                     ", this one has " + shape_text(shape));
   }
   MapSpec spec = header.spec;
-  if (!kind->check(spec, shape)) return fail_because(EINVAL, "the map's header holds attributes that its kind refuses");
+  if (!kind->check_all(spec, shape)) return fail_because(EINVAL, "the map's header holds attributes that its kind refuses");
   const auto layout = kind->layout(spec, shape);
   const auto sizes = layout ? file_sizes(*layout) : Result<FileSizes>(std::unexpected(layout.error()));
   if (!sizes || spec.max_entries != header.spec.max_entries || sizes->user != header.file.user_size ||
@@ -105,7 +105,7 @@ Result<std::unique_ptr<Map>> create_map(int fd, const MapCreation& creation, Mac
   const MapKind* kind = find_map_kind(creation.spec.type);
   if (kind == nullptr) return fail(EINVAL);
   const MachineShape shape = machine.shape();
-  if (auto status = kind->check(creation.spec, shape); !status) return std::unexpected(status.error());
+  if (auto status = kind->check_all(creation.spec, shape); !status) return std::unexpected(status.error());
   MapSpec spec = creation.spec;
   spec.flags &= ~uint32_t{BPF_F_RDONLY | BPF_F_WRONLY};
   const auto layout = kind->layout(spec, shape);

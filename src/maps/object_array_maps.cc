@@ -25,14 +25,19 @@ constexpr ReferenceArrayTraits kCpumap = {.flags = BPF_F_NUMA_NODE,
                                           .existence = Existence::kAlwaysThere,
                                           .erase_empty = 0,
                                           .erase_beyond = EINVAL,
-                                          .one_per_cpu = true};
-constexpr ReferenceArrayTraits kXskmap = {
-    .flags = kFlags, .existence = Existence::kEntryOrSame, .erase_empty = 0, .erase_beyond = EINVAL};
+                                          .one_per_cpu = true,
+                                          .checked_late = true};
+constexpr ReferenceArrayTraits kXskmap = {.flags = kFlags,
+                                          .existence = Existence::kEntryOrSame,
+                                          .erase_empty = 0,
+                                          .erase_beyond = EINVAL,
+                                          .checked_late = true};
 constexpr ReferenceArrayTraits kSockmap = {.flags = kFlags,
                                            .wide_values = true,
                                            .existence = Existence::kEntry,
                                            .erase_empty = EINVAL,
-                                           .erase_beyond = EINVAL};
+                                           .erase_beyond = EINVAL,
+                                           .checked_late = true};
 constexpr ReferenceArrayTraits kReuseport = {
     .flags = kFlags | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG, .wide_values = true, .existence = Existence::kEntryFirst};
 constexpr ReferenceArrayTraits kCgroups = {.flags = kFlags};

@@ -71,7 +71,8 @@ constexpr MapKind devmap_hash_row() {
 
 constexpr MapKind sockhash_row() {
   MapKind row = HashKind<false>::row(BPF_MAP_TYPE_SOCKHASH, "sockhash");
-  row.check = check_sockets;
+  row.check = nullptr;
+  row.check_late = check_sockets;
   row.layout = lay_out_sockets;
   row.open = open<ObjectHashMap<0, true>>;
   row.values = ValueMeaning::kSocket;

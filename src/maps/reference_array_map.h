@@ -21,9 +21,10 @@ struct ReferenceArrayTraits {
   uint32_t flags;            // BPF_F_* that BPF_MAP_CREATE accepts
   bool wide_values = false;  // value_size may be 8, not only 4
   Existence existence = Existence::kNoFlags;
-  int erase_empty = ENOENT;  // what erasing an empty entry is; 0: it succeeds
-  int erase_beyond = E2BIG;  // what erasing an index >= max_entries is
-  bool one_per_cpu = false;  // an entry that is no possible CPU's cannot be set (ENODEV)
+  int erase_empty = ENOENT;   // what erasing an empty entry is; 0: it succeeds
+  int erase_beyond = E2BIG;   // what erasing an index >= max_entries is
+  bool one_per_cpu = false;   // an entry that is no possible CPU's cannot be set (ENODEV)
+  bool checked_late = false;  // MapKind::check_late, not check
 };
 
 /// Entries that stand for something outside the map: PROG_ARRAY, ARRAY_OF_MAPS and the like.
@@ -97,7 +98,8 @@ struct ReferenceArrayKind {
   static constexpr MapKind row(uint32_t type, const char* name, ValueMeaning values) {
     return {.type = type,
             .name = name,
-            .check = check,
+            .check = kTraits.checked_late ? nullptr : check,
+            .check_late = kTraits.checked_late ? check : nullptr,
             .layout = layout,
             .initialise = initialise,
             .open = open,

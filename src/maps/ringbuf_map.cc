@@ -36,7 +36,7 @@ Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
 
 const MapKind kRingbufKind = {.type = BPF_MAP_TYPE_RINGBUF,
                               .name = "ringbuf",
-                              .check = check,
+                              .check_late = check,
                               .layout = layout,
                               .initialise = initialise,
                               .open = open,

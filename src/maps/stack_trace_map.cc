@@ -57,7 +57,7 @@ uint32_t hash_of(const uint64_t* addresses, uint32_t count) {
 
 constinit const MapKind kStackTraceKind = {.type = BPF_MAP_TYPE_STACK_TRACE,
                                            .name = "stack_trace",
-                                           .check = check,
+                                           .check_late = check,
                                            .layout = layout,
                                            .initialise = initialise,
                                            .open = open};

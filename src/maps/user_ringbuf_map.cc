@@ -26,7 +26,7 @@ Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
 
 const MapKind kUserRingbufKind = {.type = BPF_MAP_TYPE_USER_RINGBUF,
                                   .name = "user_ringbuf",
-                                  .check = check,
+                                  .check_late = check,
                                   .layout = layout,
                                   .initialise = initialise,
                                   .open = open,

@@ -22,6 +22,7 @@ bool takes_no_types(uint32_t type) {
     case BPF_MAP_TYPE_XSKMAP:
     case BPF_MAP_TYPE_SOCKMAP:
     case BPF_MAP_TYPE_SOCKHASH:
+    case BPF_MAP_TYPE_STACK_TRACE:
       return true;
     default:
       return false;

@@ -39,11 +39,23 @@ Status check_attributes(const bpf_attr& attr) {
                            attr.map_type == BPF_MAP_TYPE_RHASH;
   if (attr.map_extra != 0 && !takes_extra) return fail(EINVAL);
   if ((attr.map_flags & kAccessFlags) == kAccessFlags) return fail(EINVAL);
-  constexpr uint32_t kProgramAccessFlags = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
-  if ((attr.map_flags & kProgramAccessFlags) == kProgramAccessFlags && !size_comes_first(attr.map_type))
-    return fail(EINVAL);
   if ((attr.map_flags & BPF_F_NUMA_NODE) != 0 && !node_exists(attr.numa_node)) return fail(EINVAL);
   return {};
+}
+
+bool goes_both_ways(const MapSpec& spec) {
+  constexpr uint32_t kProgramAccessFlags = BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
+  return (spec.flags & kProgramAccessFlags) == kProgramAccessFlags && !size_comes_first(spec.type);
+}
+
+Status check_kind(const MapKind& kind, const MapSpec& spec, const MachineShape& shape) {
+  if (kind.check == nullptr) return {};
+  return goes_both_ways(spec) ? fail(EINVAL) : kind.check(spec, shape);
+}
+
+Status check_kind_late(const MapKind& kind, const MapSpec& spec, const MachineShape& shape) {
+  if (kind.check_late == nullptr) return {};
+  return kind.check == nullptr && goes_both_ways(spec) ? fail(EINVAL) : kind.check_late(spec, shape);
 }
 
 MapSpec spec_of(const bpf_attr& attr) {
@@ -105,12 +117,14 @@ Answer map_create(Caller& caller) {
   const MapKind* kind = find_map_kind(attr.map_type);
   if (kind == nullptr) return fail(EINVAL);
   const MachineShape shape = caller.machine().shape();
-  if (const Status status = kind->check(creation.spec, shape); !status) return std::unexpected(status.error());
+  if (const Status status = check_kind(*kind, creation.spec, shape); !status) return std::unexpected(status.error());
   if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail_as_token(attr.map_token_fd);
   if (attr.map_ifindex != 0) {
     const bool offloadable = attr.map_type == BPF_MAP_TYPE_HASH || attr.map_type == BPF_MAP_TYPE_ARRAY;
     return fail(offloadable && device_exists(attr.map_ifindex) ? EOPNOTSUPP : EINVAL);
   }
+  if (const Status status = check_kind_late(*kind, creation.spec, shape); !status)
+    return std::unexpected(status.error());
   if (kind->values == ValueMeaning::kMap) {
     const Result<InnerTemplate> inner = inner_template(caller);
     if (!inner) return std::unexpected(inner.error());

@@ -356,6 +356,26 @@ TEST_F(CreateOracleTest, OneThingWrong) {
   EXPECT_GT(created_, 500u);
 }
 
+/// Some kinds check their attributes before tokens and devices are looked at, others afterwards.
+TEST_F(CreateOracleTest, ATokenOrADeviceAndOneThingWrong) {
+  const auto all = deviations();
+  const auto named = [&](const std::string& name) {
+    const auto found = std::ranges::find(all, name, &Deviation::name);
+    EXPECT_NE(found, all.end()) << name;
+    return &*found;
+  };
+  const Deviation* const token = named("flag bit 16");
+  const Deviation* const no_descriptor = named("token fd 4294967295");
+  const Deviation* const device = named("ifindex 4294967295");
+  for (const KindForm& form : kind_forms()) {
+    for (const Deviation& deviation : all) {
+      compare(form, {token, no_descriptor, &deviation});
+      compare(form, {device, &deviation});
+    }
+  }
+  TellHowMany();
+}
+
 TEST_F(CreateOracleTest, SeveralThingsWrong) {
   const uint64_t seed = number_from_environment("SKEP_ORACLE_SEED", static_cast<uint64_t>(time(nullptr)));
   const uint64_t operations = number_from_environment("SKEP_ORACLE_OPS", 200000) / 40;
