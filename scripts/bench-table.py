@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Turns the JSON of `make bench` into the tables of README.md.  usage: bench-table.py build/bench.json"""
+"""Turns the JSON of `make bench` into a table of README.md or of a page in docs/.
+usage: bench-table.py build/bench.json [REGULAR EXPRESSION]   (the rows whose names it matches at their beginning)"""
 
 import json
+import re
 import sys
 
 SIZES = {1024: "1 Ki", 65536: "64 Ki", 1048576: "1 Mi"}
@@ -22,8 +24,11 @@ def cell(row):
 
 def main():
     rows = json.load(open(sys.argv[1]))["rows"]
+    wanted = re.compile(sys.argv[2] if len(sys.argv) > 2 else "")
     table = {}
     for row in rows:
+        if not wanted.match(row["what"]):
+            continue
         name = row["what"] + (", two threads" if row["threads"] == 2 else "")
         table.setdefault(name, {})[row["entries"]] = cell(row)
     print("| skep / other (times faster) | " + " | ".join(SIZES.values()) + " |")
