@@ -2,10 +2,13 @@
 #include "btf/btf_special_fields.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
+
+#include "btf/kernel_btf.h"
 
 namespace skep {
 namespace {
@@ -185,9 +188,22 @@ class FieldFinder {
       return fail(EINVAL);
     }
     if ((field & mask_) == 0) return {};
-    if (btf_.kind_of(btf_.skip_modifiers(tag)) != BtfKind::kStruct) return fail(EINVAL);
+    const uint32_t target = btf_.skip_modifiers(tag);
+    if (btf_.kind_of(target) != BtfKind::kStruct) return fail(EINVAL);
+    if (name == "kptr" && !can_be_released(btf_.name(target))) return fail(ENOENT);
     fields.push_back({field, offset, 8});
     return {};
+  }
+
+  /// A map can own structs of the program's, and those of the kernel that it has a function to let go of. Which that
+  /// is no BTF says; on a host that shows no types of its kernel every other struct is the program's.
+  [[nodiscard]] bool can_be_released(std::string_view name) const {
+    for (const std::string_view known :
+         {"task_struct", "cgroup", "bpf_cpumask", "bpf_crypto_ctx", "prog_test_ref_kfunc", "prog_test_member"}) {
+      if (name == known) return true;
+    }
+    if (kernel_ == nullptr) kernel_ = std::make_unique<const Result<KernelBtf>>(KernelBtf::read());
+    return !*kernel_ || (*kernel_)->find(BtfKind::kStruct, name) == 0;
   }
 
   /// The "contains:STRUCT:NODE" tag of a list head or tree root.
@@ -231,6 +247,7 @@ class FieldFinder {
     }
     if ((present & kLocks) == kLocks) return fail(EINVAL);
     if ((present & kRoots) != 0 && (present & kLocks) == 0) return fail(EINVAL);
+    if ((present & kNodes) == kNodes && (present & kRefcount) == 0) return fail(EINVAL);  // in a list and a tree at once
     return {};
   }
 
@@ -250,10 +267,17 @@ class FieldFinder {
 
   const Btf& btf_;
   uint32_t mask_;
+  mutable std::unique_ptr<const Result<KernelBtf>> kernel_;  // read when it is first asked
   std::unordered_set<uint32_t> barren_;
   std::unordered_map<std::string_view, uint32_t> structs_;
   std::unordered_map<uint64_t, std::string_view> contains_;  // by type and component: what follows the prefix
 };
+
+ValueFields::Empty::Kind empty_kind(Field field) {
+  if (field == kKptr) return ValueFields::Empty::kKernelPointer;
+  if (field == kUptr) return ValueFields::Empty::kUserPointer;
+  return field == kRefcount ? ValueFields::Empty::kRefcount : ValueFields::Empty::kRoot;
+}
 
 }  // namespace
 
@@ -280,11 +304,25 @@ ValueFields fields_of_value(const Btf& btf, uint32_t id) {
         result.task_work = offset;
         break;
       default:
-        result.other = 1;
+        result.empty[result.empty_count++] = {offset, empty_kind(field.field)};
     }
   }
   return result;
 }
+
+namespace {
+
+/// A pointer with one tag, of a kernel pointer, to a struct.
+bool points_to_kernel(const Btf& btf, uint32_t type) {
+  if (btf.kind_of(type) != BtfKind::kPtr) return false;
+  const uint32_t tag = btf.target(type);
+  if (btf.kind_of(tag) != BtfKind::kTypeTag || btf.kind_flag(tag)) return false;
+  const std::string_view name = btf.name(tag);
+  return (name == "kptr" || name == "kptr_untrusted" || name == "percpu_kptr") &&
+         btf.kind_of(btf.target(tag)) != BtfKind::kTypeTag && btf.kind_of(btf.skip_modifiers(tag)) == BtfKind::kStruct;
+}
+
+}  // namespace
 
 Status check_struct_fields(const Btf& btf) {
   constexpr uint32_t kTriggers = kSpinLock | kRoots | kNodes | kRefcount;
@@ -300,7 +338,8 @@ Status check_struct_fields(const Btf& btf) {
     bool relevant = false;
     for (uint32_t i = 0; i < btf.vlen(id) && !relevant; ++i) {
       const uint32_t type = btf.member(id, i).type;
-      relevant = std::ranges::any_of(first_of, [type](const auto& entry) { return entry.second == type; });
+      relevant = points_to_kernel(btf, type) ||
+                 std::ranges::any_of(first_of, [type](const auto& entry) { return entry.second == type; });
     }
     if (!relevant) continue;
     auto fields = finder.find(id);

@@ -94,7 +94,7 @@ TEST(BtfValueFields, FindsFieldsByNameSizeAndAlignment) {
   EXPECT_EQ(parse(SpecialValue("bpf_wq", 16, 16, 0, 32).b)->value_fields(4)->wq, 16U);
   EXPECT_EQ(parse(SpecialValue("bpf_task_work", 8, 0, 0, 8).b)->value_fields(4)->task_work, 0U);
   EXPECT_EQ(parse(SpecialValue("bpf_res_spin_lock", 4, 4, 0, 8).b)->value_fields(4)->res_spin_lock, 4U);
-  EXPECT_EQ(parse(SpecialValue("bpf_refcount", 4, 4, 0, 8).b)->value_fields(4)->other, 1U);
+  EXPECT_EQ(parse(SpecialValue("bpf_refcount", 4, 4, 0, 8).b)->value_fields(4)->all_empty()[0].offset, 4U);
   // Wrong size, wrong alignment, twice: plain data.
   EXPECT_FALSE(parse(SpecialValue("bpf_timer", 24, 0, 0, 24).b)->value_fields(4)->any());
   EXPECT_FALSE(parse(SpecialValue("bpf_timer", 16, 4, 0, 24).b)->value_fields(4)->any());

@@ -31,7 +31,6 @@ Status check(const MapSpec& spec, const MachineShape&) {
     return fail(EINVAL);
   }
   if (spec.value_size > INT_MAX) return fail(E2BIG);
-  if (spec.fields.other != 0) return fail(EOPNOTSUPP);
   if (!FieldGaps(spec.fields).fit(spec.value_size)) return fail(EINVAL);
   return {};
 }

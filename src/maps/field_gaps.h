@@ -15,9 +15,10 @@ namespace skep {
 
 /// The parts of a value that copies between users and the map leave out: its special fields (locks, timers, ...).
 ///
-/// Users read zeros there and what they or programs write there is ignored, as in the kernel. Locks stay untouched in
-/// the map; the others are fields that *own* something (timers, ...): an update zeroes them, which is their
-/// uninitialised state, and whoever kept something for the field finds that it is not named there any more.
+/// Users read zeros there and what they or programs write there is ignored, as in the kernel. Locks and what is always
+/// empty stay untouched in the map; the others are fields that *own* something (timers, ...): an update zeroes them,
+/// which is their uninitialised state, and whoever kept something for the field finds that it is not named there any
+/// more.
 class FieldGaps {
  public:
   explicit FieldGaps(const ValueFields& fields) {
@@ -26,6 +27,9 @@ class FieldGaps {
     add(fields.timer, 16, false);
     add(fields.wq, 16, false);
     add(fields.task_work, 8, false);
+    for (const auto& field : fields.all_empty()) {
+      add(field.offset, field.size(), true, field.kind == ValueFields::Empty::kRefcount ? 1 : 0);
+    }
   }
 
   [[nodiscard]] bool any() const { return count_ > 0; }
@@ -35,7 +39,7 @@ class FieldGaps {
   /// Lets go of what the fields of a value in the map own. Any thread and process, at any time.
   void release(void* value) const {
     for (uint32_t i = 0; i < count_; ++i) {
-      if (!gaps_[i].lock) zero(static_cast<std::byte*>(value) + gaps_[i].offset, gaps_[i].size);
+      if (!gaps_[i].stays) zero(static_cast<std::byte*>(value) + gaps_[i].offset, gaps_[i].size);
     }
   }
 
@@ -45,10 +49,18 @@ class FieldGaps {
                        [&](const Gap& gap) { return uint64_t{gap.offset} + gap.size <= value_size; });
   }
 
-  /// Zeroes the special fields in a private copy of a value.
+  /// What users see of the special fields: zeros, of a reference count 1; in a private copy of a value.
   void clear(void* value) const {
-    for (uint32_t i = 0; i < count_; ++i)
-      std::memset(static_cast<std::byte*>(value) + gaps_[i].offset, 0, gaps_[i].size);
+    for (uint32_t i = 0; i < count_; ++i) {
+      std::byte* const field = static_cast<std::byte*>(value) + gaps_[i].offset;
+      std::memset(field, 0, gaps_[i].size);
+      field[0] = std::byte{gaps_[i].first_byte};
+    }
+  }
+
+  /// The same in a value of several pieces, one every `stride` bytes.
+  void clear(void* value, uint32_t pieces, uint64_t stride) const {
+    for (uint32_t piece = 0; piece < pieces; ++piece) clear(static_cast<std::byte*>(value) + piece * stride);
   }
 
   /// copy_to_shared() of a value whose special fields read as zeros.
@@ -74,7 +86,7 @@ class FieldGaps {
     size_t done = 0;
     for (uint32_t i = 0; i < count_; ++i) {
       copy_part(shared, from, done, gaps_[i].offset);
-      if (!gaps_[i].lock) zero(static_cast<std::byte*>(shared) + gaps_[i].offset, gaps_[i].size);
+      if (!gaps_[i].stays) zero(static_cast<std::byte*>(shared) + gaps_[i].offset, gaps_[i].size);
       done = size_t{gaps_[i].offset} + gaps_[i].size;
     }
     copy_part(shared, from, done, size);
@@ -82,15 +94,16 @@ class FieldGaps {
 
   struct Gap {
     uint32_t offset, size;
-    bool lock;
+    bool stays;          // copies leave it as it is
+    uint8_t first_byte;  // that users see
   };
 
-  void add(uint32_t offset, uint32_t size, bool lock) {
+  void add(uint32_t offset, uint32_t size, bool stays, uint8_t first_byte = 0) {
     if (offset == ValueFields::kNone) return;
     uint32_t at = count_++;  // ascending
     for (; at > 0 && gaps_[at - 1].offset > offset; --at) gaps_[at] = gaps_[at - 1];
-    gaps_[at] = {offset, size, lock};
-    owners_ |= !lock;
+    gaps_[at] = {offset, size, stays, first_byte};
+    owners_ |= !stays;
   }
 
   /// Such fields are words, aligned as such.
@@ -110,7 +123,7 @@ class FieldGaps {
     copy_to_shared(to + head, source + head, end - begin - head);
   }
 
-  std::array<Gap, 5> gaps_{};
+  std::array<Gap, 5 + ValueFields::kMostEmpty> gaps_{};
   uint32_t count_ = 0;
   bool owners_ = false;
 };

@@ -39,11 +39,7 @@ Status check_hash_sizes(const MapSpec& spec, bool per_cpu) {
   if (uint64_t{spec.key_size} + spec.value_size >= kLargestElement) return fail(E2BIG);
   if (per_cpu && round_up(spec.value_size, 8) > kLargestPart) return fail(E2BIG);
   const ValueFields& fields = spec.fields;
-  if (per_cpu) {
-    if (fields.any()) return fail(EOPNOTSUPP);
-  } else if (fields.other != 0) {
-    return fail_because(EINVAL, "skep does not support kernel pointers in map values yet");
-  }
+  if (per_cpu && (fields.any_lock() || fields.any_owner())) return fail(EOPNOTSUPP);
   if (!FieldGaps(fields).fit(spec.value_size)) return fail(EINVAL);
   return {};
 }

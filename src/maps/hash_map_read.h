@@ -114,6 +114,8 @@ inline void HashMap<kKeySize, kPerCpu>::copy_value(uint64_t word, uint32_t eleme
       copy_from_shared(static_cast<std::byte*>(value) + cpu * uint64_t{value_room_},
                        table_.readable_part(word, element, cpu), value_room_);
     }
+    if (table_.gaps().any()) [[unlikely]]
+      table_.gaps().clear(value, parts_, value_room_);
   } else {
     const std::byte* const shared = table_.readable_part(word, element, 0);
     if (value_size_ == 8) {
@@ -136,6 +138,7 @@ Status HashMap<kKeySize, kPerCpu>::lookup(const void* key, void* value, uint64_t
       const auto cpu = static_cast<uint32_t>(flags >> 32);
       const uint32_t element = read_element(probe(key), key, [&](uint64_t word, uint32_t found) {
         copy_from_shared(value, table_.readable_part(word, found, cpu), value_size_);
+        table_.gaps().clear(value);
       });
       return element != 0 ? Status() : Status(fail(ENOENT));
     } else {

@@ -54,15 +54,15 @@ inline void HashMap<kKeySize, kPerCpu>::fill(uint32_t element, const void* key, 
     table_.gaps().copy_in(elements.value(element), value, value_size_);
   } else if (own_cpu == kEveryCpu && (flags & BPF_F_ALL_CPUS) == 0) {
     for (uint32_t cpu = 0; cpu < parts_; ++cpu) {
-      copy_to_shared(elements.part(element, cpu), static_cast<const std::byte*>(value) + uint64_t{cpu} * value_room_,
-                     value_room_);
+      table_.gaps().copy_cleared(elements.part(element, cpu),
+                                 static_cast<const std::byte*>(value) + uint64_t{cpu} * value_room_, value_room_);
     }
   } else {
     Scratch padded(value_room_);
     for (uint32_t cpu = 0; cpu < parts_; ++cpu) {
       std::memset(padded.data(), 0, value_room_);
       if (own_cpu == kEveryCpu || own_cpu == cpu) std::memcpy(padded.data(), value, value_size_);
-      copy_to_shared(elements.part(element, cpu), padded.data(), value_room_);
+      table_.gaps().copy_cleared(elements.part(element, cpu), padded.data(), value_room_);
     }
   }
   SKEP_CRASH_POINT();
@@ -72,7 +72,7 @@ inline void HashMap<kKeySize, kPerCpu>::fill(uint32_t element, const void* key, 
 template <uint32_t kKeySize, bool kPerCpu>
 Status HashMap<kKeySize, kPerCpu>::overwrite_part(Hold& hold, uint32_t element, uint32_t cpu, const void* value) {
   std::byte* part = table_.elements().part(element, cpu);
-  if (value_size_ <= 8) {
+  if (value_size_ <= 8 && !table_.gaps().any()) {
     store_word(part, value, value_size_);  // COMMIT
     return {};
   }
@@ -81,7 +81,7 @@ Status HashMap<kKeySize, kPerCpu>::overwrite_part(Hold& hold, uint32_t element, 
     Scratch old(value_room_);
     copy_from_shared(old.data(), part, value_room_);
     std::memcpy(old.data(), value, value_size_);
-    copy_to_shared(staged, old.data(), value_room_);
+    table_.gaps().copy_cleared(staged, old.data(), value_room_);
   });
 }
 
@@ -116,7 +116,7 @@ inline Status HashMap<kKeySize, kPerCpu>::overwrite(Hold& hold, const Place& pla
         } else {
           std::memcpy(part.data(), static_cast<const std::byte*>(value) + uint64_t{cpu} * value_room_, value_room_);
         }
-        copy_to_shared(table_.elements().part(spare, cpu), part.data(), value_room_);
+        table_.gaps().copy_cleared(table_.elements().part(spare, cpu), part.data(), value_room_);
       }
     });
   }

@@ -34,7 +34,8 @@ Status check(const MapSpec& spec, const MachineShape&) {
   }
   if ((spec.flags & BPF_F_NUMA_NODE) != 0 && spec.numa_node != UINT32_MAX) return fail(EINVAL);
   if (round_up(spec.value_size, 8) > PerCpuArrayMap::kLargestPart) return fail(E2BIG);
-  if (spec.fields.any()) return fail(EOPNOTSUPP);
+  if (spec.fields.any_lock() || spec.fields.any_owner()) return fail(EOPNOTSUPP);
+  if (!FieldGaps(spec.fields).fit(spec.value_size)) return fail(EINVAL);
   return {};
 }
 
@@ -96,8 +97,10 @@ Status PerCpuArrayMap::lookup(const void* key, void* value, uint64_t flags) cons
   if (index >= max_entries_) return fail(ENOENT);
   if ((flags & BPF_F_CPU) != 0) {
     values_.read({index, static_cast<uint32_t>(flags >> 32), 1, value_size_}, value, 0);
+    values_.gaps().clear(value);
   } else {
     values_.read({index, 0, cpus_, room_}, value, room_);
+    values_.gaps().clear(value, cpus_, room_);
   }
   return {};
 }
@@ -138,7 +141,7 @@ Status PerCpuArrayMap::update_from_program(const Lease& lease, const void* key, 
   if (auto status = check_index_update(max_entries_, index, flags); !status) return status;
   if ((flags & BPF_F_LOCK) != 0) return fail(EINVAL);
   // A word goes straight to its place: a write of all CPUs that commits after quiet() counts as the later one.
-  if (value_size_ <= 8 && values_.quiet(index)) {
+  if (value_size_ <= 8 && !values_.gaps().any() && values_.quiet(index)) {
     store_word(place(index, lease.cpu()), value, value_size_);  // COMMIT
     return {};
   }

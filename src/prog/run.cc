@@ -154,6 +154,9 @@ bool Run::touches_fields(const Region& region, uint64_t address, uint64_t size) 
   const auto overlaps = [begin, size](uint32_t field, uint32_t length) {
     return field != ValueFields::kNone && begin < uint64_t{field} + length && field < begin + size;
   };
+  for (const auto& field : fields.all_empty()) {
+    if (overlaps(field.offset, field.size())) return true;
+  }
   return overlaps(fields.spin_lock, 4) || overlaps(fields.res_spin_lock, 4) || overlaps(fields.timer, 16) ||
          overlaps(fields.wq, 16) || overlaps(fields.task_work, 8);
 }

@@ -73,14 +73,16 @@ bool has_check_of_its_own(uint32_t type) {
 Status check_fields(const ValueFields& fields, const MapSpec& spec) {
   if (!fields.any()) return {};
   if ((spec.flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)) != 0) return fail(EACCES);
-  const bool locks = fields.spin_lock != ValueFields::kNone || fields.res_spin_lock != ValueFields::kNone;
+  using Empty = ValueFields::Empty;
   const bool plain =
       spec.type == BPF_MAP_TYPE_HASH || spec.type == BPF_MAP_TYPE_RHASH || spec.type == BPF_MAP_TYPE_ARRAY;
-  if (locks && !plain) return fail(EOPNOTSUPP);
-  const bool later =
-      fields.timer != ValueFields::kNone || fields.wq != ValueFields::kNone || fields.task_work != ValueFields::kNone;
-  if (later && !plain && spec.type != BPF_MAP_TYPE_LRU_HASH) return fail(EOPNOTSUPP);
-  return fields.other != 0 ? fail(EOPNOTSUPP) : Status{};
+  if (fields.any_lock() && !plain && spec.type != BPF_MAP_TYPE_CGROUP_STORAGE) return fail(EOPNOTSUPP);
+  const bool shared = plain || spec.type == BPF_MAP_TYPE_LRU_HASH;
+  if ((fields.any_owner() || fields.has(Empty::kRoot)) && !shared) return fail(EOPNOTSUPP);
+  const bool keyed = shared || spec.type == BPF_MAP_TYPE_PERCPU_HASH || spec.type == BPF_MAP_TYPE_PERCPU_ARRAY ||
+                     spec.type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
+  if ((fields.has(Empty::kKernelPointer) || fields.has(Empty::kRefcount)) && !keyed) return fail(EOPNOTSUPP);
+  return fields.has(Empty::kUserPointer) ? fail(EOPNOTSUPP) : Status{};
 }
 
 }  // namespace

@@ -11,11 +11,6 @@
 namespace skep {
 namespace {
 
-bool same_fields(const ValueFields& a, const ValueFields& b) {
-  return a.spin_lock == b.spin_lock && a.res_spin_lock == b.res_spin_lock && a.timer == b.timer && a.wq == b.wq &&
-         a.task_work == b.task_work && a.other == b.other;
-}
-
 /// Whether maps of that kind can be inner maps at all (the kernel's map_meta_equal).
 bool can_be_inner(uint32_t type) {
   switch (type) {
@@ -32,7 +27,7 @@ bool can_be_inner(uint32_t type) {
 
 bool fits(const InnerTemplate& wanted, const MapSpec& inner) {
   if (inner.type != wanted.type || inner.key_size != wanted.key_size || inner.value_size != wanted.value_size ||
-      inner.flags != wanted.flags || !same_fields(inner.fields, wanted.fields))
+      inner.flags != wanted.flags || inner.fields != wanted.fields)
     return false;
   // A program's array lookups are compiled with the template's bounds, unless it was made for this purpose.
   return inner.type != BPF_MAP_TYPE_ARRAY || (inner.flags & BPF_F_INNER_MAP) != 0 ||
