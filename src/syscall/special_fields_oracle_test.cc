@@ -181,9 +181,10 @@ TEST_F(SpecialFieldsOracleTest, EmptyFields) {
             face.note(what + " update", face.call(BPF_MAP_UPDATE_ELEM, element_attr(fd, &key, value.data())));
             std::ranges::fill(value, 0);
             face.note(what + " lookup", face.call(BPF_MAP_LOOKUP_ELEM, element_attr(fd, &key, value.data())));
-            for (int i = 0; i < 8; ++i)
-              face.note(what + " word in type " + std::to_string(type),
-                        static_cast<int64_t>(value[static_cast<size_t>(i)]));
+            for (size_t i = 0; i < 8; ++i) {
+              if (std::string_view(field.name) == "a list" && i % 4 < 2) continue;  // the kernel's shows addresses
+              face.note(what + " word in type " + std::to_string(type), static_cast<int64_t>(value[i]));
+            }
           }
           ::close(fd);
         }
