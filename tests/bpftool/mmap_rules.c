@@ -4,7 +4,10 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <termios.h>
 #include <unistd.h>
 
 static const struct {
@@ -51,7 +54,54 @@ static int make(enum bpf_map_type type, __u32 flags) {
   return bpf_map_create(type, "mmap_rules", 4, 8, 4, &options);
 }
 
-int main(void) {
+static const struct {
+  const char *name;
+  enum bpf_map_type type;
+  __u32 key_size, value_size, entries, flags;
+} kOthers[] = {
+    {"percpu_hash", BPF_MAP_TYPE_PERCPU_HASH, 4, 8, 4, 0},
+    {"lru_hash", BPF_MAP_TYPE_LRU_HASH, 4, 8, 64, 0},
+    {"lru_percpu_hash", BPF_MAP_TYPE_LRU_PERCPU_HASH, 4, 8, 64, 0},
+    {"lpm_trie", BPF_MAP_TYPE_LPM_TRIE, 8, 8, 4, BPF_F_NO_PREALLOC},
+    {"queue", BPF_MAP_TYPE_QUEUE, 0, 8, 4, 0},
+    {"stack", BPF_MAP_TYPE_STACK, 0, 8, 4, 0},
+    {"bloom_filter", BPF_MAP_TYPE_BLOOM_FILTER, 0, 8, 4, 0},
+    {"prog_array", BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 4, 0},
+    {"perf_event_array", BPF_MAP_TYPE_PERF_EVENT_ARRAY, 4, 4, 4, 0},
+    {"stack_trace", BPF_MAP_TYPE_STACK_TRACE, 4, 80, 4, 0},
+    {"cgroup_array", BPF_MAP_TYPE_CGROUP_ARRAY, 4, 4, 4, 0},
+    {"devmap", BPF_MAP_TYPE_DEVMAP, 4, 4, 4, 0},
+    {"devmap_hash", BPF_MAP_TYPE_DEVMAP_HASH, 4, 4, 4, 0},
+    {"cpumap", BPF_MAP_TYPE_CPUMAP, 4, 4, 2, 0},
+    {"xskmap", BPF_MAP_TYPE_XSKMAP, 4, 4, 4, 0},
+    {"sockmap", BPF_MAP_TYPE_SOCKMAP, 4, 8, 4, 0},
+    {"sockhash", BPF_MAP_TYPE_SOCKHASH, 4, 8, 4, 0},
+    {"reuseport_sockarray", BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, 4, 8, 4, 0},
+    {"cgroup_storage", BPF_MAP_TYPE_CGROUP_STORAGE, 8, 8, 0, 0},
+    {"percpu_cgroup_storage", BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE, 8, 8, 0, 0},
+    {"ringbuf", BPF_MAP_TYPE_RINGBUF, 0, 0, 4096, 0},
+    {"user_ringbuf", BPF_MAP_TYPE_USER_RINGBUF, 0, 0, 4096, 0},
+};
+
+static void try_others(void) {
+  for (unsigned i = 0; i < sizeof(kOthers) / sizeof(kOthers[0]); ++i) {
+    LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = kOthers[i].flags);
+    const int map = bpf_map_create(kOthers[i].type, "mmap_rules", kOthers[i].key_size, kOthers[i].value_size,
+                                   kOthers[i].entries, &options);
+    try_all(kOthers[i].name, map);
+    if (map < 0) continue;
+    struct termios terminal;
+    word("ioctl", ioctl(map, TCGETS, &terminal) != 0);
+    printf("\n");
+    close(map);
+  }
+}
+
+int main(int count, char **arguments) {
+  if (count > 1 && strcmp(arguments[1], "others") == 0) {
+    try_others();
+    return 0;
+  }
   try_all("hash", make(BPF_MAP_TYPE_HASH, 0));
   try_all("array", make(BPF_MAP_TYPE_ARRAY, 0));
   try_all("percpu_array", make(BPF_MAP_TYPE_PERCPU_ARRAY, 0));
