@@ -125,7 +125,7 @@ class Pins : public testing::Test {
     std::filesystem::remove_all(kDirectory);
     EXPECT_NE(access(kDirectory, F_OK), 0);
   }
-  static std::string path(const std::string& name) { return std::string(kDirectory) + "/" + name; }
+  static std::string path(const std::string& name) { return (std::filesystem::path(kDirectory) / name).string(); }
 
   static constexpr const char* kDirectory = "/sys/fs/bpf/test";
   int map_ = -1;
