@@ -342,6 +342,7 @@ QueueRing::Census QueueRing::census() const {
     }
   }
   oldest = tail;
+  uint64_t taken = 0;  // cells without a value since the last one met: lost, if an older one stands before them
   for (uint64_t i = 0; i < capacity_; ++i) {
     oldest = (oldest & index_mask_) == 0 ? later(oldest & ~index_mask_, -1) + capacity_ - 1 : oldest - 1;
     if (static_cast<int64_t>(oldest) < 0) break;
@@ -350,11 +351,11 @@ QueueRing::Census QueueRing::census() const {
     const State state = state_of(word);
     if (ahead == 0 && (state == kFull || state == kPopping)) {
       ++census.values;
+      census.lost += taken;
+      taken = 0;
       if (oldest < first) refuse("the head is ahead of a value");
-    } else if (ahead == 0 && state == kPushing) {
-      ++census.lost;
-    } else if (ahead == 1 && state == kEmpty) {
-      census.lost += oldest >= first;
+    } else if ((ahead == 0 && state == kPushing) || (ahead == 1 && state == kEmpty)) {
+      ++taken;
     } else {
       refuse("a cell's word does not fit its place between head and tail");
     }

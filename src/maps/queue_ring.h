@@ -59,7 +59,7 @@ namespace skep {
 ///
 /// Limits and errno: E2BIG full; ENOENT empty; ETIMEDOUT as above; EDEADLK: a signal handler of this thread interrupted
 ///   the very push that it would wait for; EIO: the words contradict each other, somebody else wrote into the map.
-///   A cell that a dead producer left counts against the capacity until consumers have passed over it.
+///   A cell that a dead producer left counts against the capacity as long as there are older values.
 ///   2^30 rounds while one process is stopped between two instructions: not distinguished.
 /// Differs from the kernel: there one lock serialises everything. Here a producer that is killed within its push may
 ///   have dropped the oldest value already.
@@ -81,7 +81,7 @@ class QueueRing {
   /// Counts and checks every cell; for a ring that nobody changes.
   struct Census {
     uint64_t values = 0;
-    uint64_t lost = 0;              // cells that dead producers left, between head and tail
+    uint64_t lost = 0;              // cells that dead producers left, with an older value before them
     const char* problem = nullptr;  // the first broken invariant
   };
   [[nodiscard]] Census census() const;

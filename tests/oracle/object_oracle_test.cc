@@ -598,8 +598,9 @@ TEST_F(ObjectOracleTest, Cgroups) {
 TEST_F(ObjectOracleTest, Stacks) {
   compare([](ObjectSession& session) {
     for (const uint32_t flags : {0U, uint32_t{BPF_F_STACK_BUILD_ID}}) {
-      const int map = session.create(BPF_MAP_TYPE_STACK_TRACE, 4, flags != 0 ? 320 : 80, 4, flags);
       for (const int32_t how : {256, 256 | 512, 256 | 1024, 256 | 2048, 256 | 4096, 256 | 255, 8192}) {
+        // One for each: what is no frame pointer leads to other stacks each time, which may share a number.
+        const int map = session.create(BPF_MAP_TYPE_STACK_TRACE, 4, flags != 0 ? 320 : 80, 4, flags);
         session.about("get_stackid " + std::to_string(how));
         const int program =
             session.load(BPF_PROG_TYPE_RAW_TRACEPOINT,
