@@ -31,7 +31,7 @@ std::byte* slice(const Dynptr& dynptr, uint64_t offset, uint64_t length) {
 uint64_t dynptr_from_mem(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t) {
   if (!may_become_dynptr(run, d)) return 0;
   const auto size = static_cast<uint32_t>(b);
-  if (run.on_stack(a, 1) || !run.writable(a, size)) {
+  if (!run.writable_value(a, size)) {
     run.stop(EFAULT, "bpf_dynptr_from_mem(): argument 1 is not memory of a map value that the program may write");
     return 0;
   }

@@ -61,6 +61,14 @@ TEST_F(RingbufHelpersTest, ForgottenRecordIsDiscarded) {
   EXPECT_EQ(ring_->query(BPF_RB_AVAIL_DATA), 0u);
 }
 
+TEST_F(RingbufHelpersTest, ADynptrOutlivesNoRecord) {
+  const Outcome outcome = run(flat({reserve(16),
+                                    {mov(r1, r6), mov(r2, 16), mov(r3, 0), mov(r4, r10), add(r4, -16), call(197),
+                                     mov(r1, r6), mov(r2, 0), call(132), mov(r0, 0), exit_()}}));
+  EXPECT_EQ(outcome.error, EFAULT);
+  EXPECT_NE(outcome.reason.find("bpf_dynptr_from_mem"), std::string::npos) << outcome.reason;
+}
+
 TEST_F(RingbufHelpersTest, RecordEndsWithItsBytesAndWithSubmit) {
   EXPECT_EQ(run(flat({reserve(8), {store(kDw, r6, 8, 1), mov(r0, 0), exit_()}})).error, EFAULT);
   EXPECT_EQ(run(flat({reserve(8), {store(kDw, r6, -8, 1), mov(r0, 0), exit_()}})).error, EFAULT) << "its header";

@@ -44,7 +44,7 @@ class IdCache {
     const Table& table = *table_.load(std::memory_order_acquire);
     for (uint32_t i = id & table.mask;; i = (i + 1) & table.mask) {
       const T* entry = table.entries[i].load(std::memory_order_acquire);
-      if (entry == nullptr || entry->id == id) return entry;
+      if (entry == nullptr || entry->id == id) return id != 0 ? entry : nullptr;  // 0 is the number of gone_
     }
   }
 

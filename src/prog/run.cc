@@ -180,8 +180,10 @@ bool Run::load(uint8_t base, uint64_t address, uint32_t size, uint64_t& value) {
   }
   const Region* region = reach(address, size, Region::kRead);
   if (region == nullptr) {
-    value = 0;
-    if (std::byte * place; in_arena(frame().registers[base], address, size, place)) {
+    std::byte* place;
+    const bool arena = in_arena(frame().registers[base], address, size, place);
+    value = 0;  // which may be the base register
+    if (arena) {
       if (place != nullptr) std::memcpy(&value, place, size);
       return true;
     }

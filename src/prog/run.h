@@ -83,9 +83,13 @@ class Run {
     --depth_;
     regions_.set_stack_length((depth_ + 1) * uint64_t{kFrameSize});
   }
-  /// After pop_frame(): the code that is returned to.
+  /// After pop_frame(): the code that is returned to. Where that is another program's (a tail call in a function), the
+  /// current instruction is one of it as well.
   const DecodedCode& resume() {
-    code_ = frame().code;
+    if (code_ != frame().code) {
+      code_ = frame().code;
+      current_ = code_->instructions.data();
+    }
     return *code_;
   }
   [[nodiscard]] uint32_t depth() const { return depth_; }
@@ -120,6 +124,11 @@ class Run {
   [[nodiscard]] XdpContext* xdp() const { return context_.xdp(); }
   [[nodiscard]] bool readable(uint64_t address, uint64_t size) { return reachable(address, size, Region::kRead); }
   [[nodiscard]] bool writable(uint64_t address, uint64_t size) { return reachable(address, size, Region::kWrite); }
+  /// The same, and bytes of a map's value, which stay where they are until the run ends.
+  [[nodiscard]] bool writable_value(uint64_t address, uint64_t size) {
+    const Region* region = reach(address, size, Region::kWrite);
+    return region != nullptr && region->binding != nullptr;
+  }
   /// The characters before the first NUL inside the region at `address`; none: not readable or no NUL.
   [[nodiscard]] std::optional<std::string_view> text(uint64_t address);
   /// Lets the program use a value that a lookup found; returns its address.

@@ -155,6 +155,7 @@ uint64_t Run::call_lookup(const uint64_t* registers) {
 const Region* Run::field_region(uint64_t address, uint32_t ValueFields::*field, uint64_t size) {
   const Region* region = regions_.find(address, size);
   if (region == nullptr || region->binding == nullptr || (region->rights & Region::kSealed) != 0) return nullptr;
+  if (!region->binding->writable) return nullptr;  // mapped for reading only: no map of fields is BPF_F_RDONLY_PROG
   const uint32_t offset = region->binding->fields.*field;
   const bool there = offset != ValueFields::kNone && address - region->start == offset;
   return there && address % std::min<uint64_t>(size, 8) == 0 ? region : nullptr;

@@ -8,6 +8,7 @@ namespace skep {
 
 bool find_arena_window(const OpenObject& object) {
   auto& arena = static_cast<ArenaMap&>(*object.map);
+  if (!arena.segments().control.writable()) return false;  // whose pages its programs could not write
   if (arena.window().pages != 0) return true;
   struct stat info {};
   info.st_dev = object.device;
@@ -16,6 +17,7 @@ bool find_arena_window(const OpenObject& object) {
   const auto mapping = own_client_mapping(info, arena.header().file.user_size);
   const uint64_t pages = (mapping.end - mapping.begin) / kPageSize;
   if (pages == 0 || pages > kMostPages) return false;
+  if (mapping.begin >> 32 != (mapping.end - 1) >> 32) return false;  // its programs know the low halves only
   arena.claim_window(mapping.begin, pages);
   return true;
 }

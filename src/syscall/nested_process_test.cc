@@ -254,6 +254,31 @@ TEST_F(NestedProcessTest, ATailCallInAFunctionReturnsToItsCaller) {
   for (const int fd : {array, target, hit, miss}) ::close(fd);
 }
 
+/// What stops the run names an instruction of the code that it stops in.
+TEST_F(NestedProcessTest, ATailCallInAFunctionThatForgetsARecord) {
+  const int ring = face_->call(BPF_MAP_CREATE, map_attr(BPF_MAP_TYPE_RINGBUF, 0, 0, 4096));
+  const int array = face_->call(BPF_MAP_CREATE, map_attr(BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 4));
+  // Far more instructions than the caller has, so that their numbers lie beyond its end.
+  std::vector<bpf_insn> forgets;
+  for (int i = 0; i < 10'000; ++i) forgets.push_back(mov(r0, 0).first);
+  for (const Code& code :
+       {load_map(r1, static_cast<uint32_t>(ring)), mov(r2, 8), mov(r3, 0), call(131), mov(r0, 1), exit_()}) {
+    forgets.push_back(code.first);
+    if (code.wide) forgets.push_back(code.second);
+  }
+  ProgramToLoad target = program({exit_()});
+  target.code = forgets;
+  const int forgetful = target.load(*face_);
+  ASSERT_GE(forgetful, 0);
+  ASSERT_EQ(set(*face_, array, 1, forgetful), 0);
+  const int caller = program({call_function(1), exit_(), load_map(r2, static_cast<uint32_t>(array)), mov(r3, 1),
+                              call(kTailCall), mov(r0, 7), exit_()})
+                         .load(*face_);
+  ASSERT_GE(caller, 0);
+  EXPECT_EQ(run(*face_, caller), -EINVAL);
+  for (const int fd : {ring, array, forgetful, caller}) ::close(fd);
+}
+
 /// A program is stopped that uses the number of a map that this run did not get, or a map of maps as memory.
 TEST_F(NestedProcessTest, OnlyWhatARunGotIsAMap) {
   const int like = inner_map(*face_);

@@ -466,9 +466,10 @@ class Loader {
   Status claim_tables(uint32_t program) {
     for (const UsedMap& used : maps_) {
       if (used.object->type != BPF_MAP_TYPE_INSN_ARRAY) continue;
-      // Writable, whatever the client's descriptor is.
+      // Writable, whatever the client's descriptor is, unless the file is not.
       const auto map = caller_.descriptors().map_by_id(used.object->id);
       if (!map) return std::unexpected(map.error());
+      if (!(*map)->segments().control.writable()) return fail(EACCES);
       auto& table = static_cast<InstructionArrayMap&>(**map);
       const uint32_t former = table.user();
       if (former != 0 && caller_.instance().alive(ObjectKind::kProgram, former)) return fail(EBUSY);
