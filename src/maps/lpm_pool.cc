@@ -28,8 +28,13 @@ Status LpmPools::give_memory(uint32_t pool, uint32_t chunk) {
   const LpmLayout::Pool& p = layout_.pools[pool];
   const uint64_t first = uint64_t{chunk} << p.chunk_shift;
   const uint32_t size = chunk_size(pool, chunk);
-  if (auto status = window_.reserve(p.units + first * p.stride, size * p.stride); !status) return status;
-  if (auto status = window_.reserve(p.links + first * 4, uint64_t{size} * 4); !status) return status;
+  auto status = window_.reserve(p.units + first * p.stride, size * p.stride);
+  if (status) status = window_.reserve(p.links + first * 4, uint64_t{size} * 4);
+  if (!status) {  // what it got before the file system was full others need more
+    window_.give_back(p.units + first * p.stride, size * p.stride);
+    window_.give_back(p.links + first * 4, uint64_t{size} * 4);
+    return status;
+  }
   LpmChunk& c = chunks_of(pool)[chunk];
   commit(c.head, 0);
   commit(c.used, 0);

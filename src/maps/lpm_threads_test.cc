@@ -145,6 +145,42 @@ TEST_F(LpmThreadsTest, StablePrefixesAreAlwaysFound) {
   EXPECT_EQ(map_->check().problem, "");
 }
 
+/// A node whose items are replaced one after the other in front of a walk hides nothing that stands behind it.
+TEST_F(LpmThreadsTest, AWalkReachesWhatStaysBehindANodeThatChanges) {
+  auto map = make(spec(BPF_MAP_TYPE_LPM_TRIE, 8, 8, 1000, BPF_F_NO_PREALLOC));
+  const auto change = [&](const std::string& key, bool there) {
+    const Lease lease(machine());
+    const uint64_t value = 1;
+    return error_of(there ? map->update(lease, key.data(), &value, BPF_ANY) : map->erase(lease, key.data()));
+  };
+  const auto net = [](uint32_t i) { return ipv4(10, 0, static_cast<uint8_t>(i), 0, 24); };
+  const std::string last = ipv4(11, 0, 0, 0, 24);
+  ASSERT_EQ(change(last, true), 0);
+  for (uint32_t i = 0; i < 256; ++i) ASSERT_EQ(change(net(i), true), 0);  // a wide node, which stays one
+  for (uint32_t i = 0; i < 254; ++i) ASSERT_EQ(change(net(i), false), 0);
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> bad{0};
+  std::thread writer([&] {
+    for (uint32_t from = 254, to = 0; !stop; std::swap(from, to)) {
+      for (uint32_t i = 0; i < 2; ++i) bad += change(net(to + i), true) != 0;
+      for (uint32_t i = 0; i < 2; ++i) bad += change(net(from + i), false) != 0;
+    }
+  });
+  std::string key(8, '\0'), next(8, '\0');
+  for (uint64_t walks = 0; walks < testing::repeats(100'000); ++walks) {
+    bool reached = error_of(map->next_key(nullptr, next.data())) == 0 && next == last;
+    for (int steps = 0; !reached && steps < 1000; ++steps) {  // from the beginning again where its prefix has gone
+      key = next;
+      if (error_of(map->next_key(key.data(), next.data())) != 0) break;
+      reached = next == last;
+    }
+    if (!reached) ++bad;
+  }
+  stop = true;
+  writer.join();
+  EXPECT_EQ(bad, 0U);
+}
+
 /// Values that are replaced in place, since all memory waits for a reader, are not torn either.
 TEST_F(LpmThreadsTest, ReplacingWithoutMemoryIsNotTorn) {
   constexpr uint32_t kLarge = 1 << 20;

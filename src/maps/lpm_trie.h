@@ -89,7 +89,7 @@ class LpmTrie {
   [[nodiscard]] uint32_t exact(const Bits& key, uint32_t length) const;
   /// The element after that prefix in post-order; the first one if it is not in the trie. 0: none.
   [[nodiscard]] uint32_t next(const Bits& key, uint32_t length) const;
-  [[nodiscard]] uint32_t first() const { return first_of(top().root.load(std::memory_order_acquire)); }
+  [[nodiscard]] uint32_t first() const;
 
   /// Stores an element, new or in the place of the one with the same prefix. BPF_ANY, BPF_NOEXIST, BPF_EXIST.
   Status put(const Hold& hold, const void* key, const void* value, uint64_t flags);
@@ -166,7 +166,17 @@ class LpmTrie {
   template <uint32_t kWords>
   [[nodiscard]] uint32_t longest_inside(const Step& step, const PrefixBits<kWords>& key, bool proven,
                                         uint32_t& common) const;
+  static constexpr uint32_t kVanished = UINT32_MAX;
+  static constexpr uint32_t kWalks = 1000;
   [[nodiscard]] uint32_t first_of(uint32_t ref) const;
+  /// For writers, in front of whom nothing vanishes.
+  [[nodiscard]] uint32_t element_in(uint32_t ref) const {
+    const uint32_t element = first_of(ref);
+    return element != kVanished ? element : 0;
+  }
+  template <class Walk>
+  static uint32_t repeated(const Walk& walk);
+  [[nodiscard]] uint32_t next_once(const Bits& key, uint32_t length) const;
   [[nodiscard]] uint32_t first_within(const Node& node, uint32_t depth, uint32_t path) const;
   [[nodiscard]] uint32_t path_to(const Bits& key, uint32_t length, Step* steps, uint32_t& depth) const;
 
@@ -229,7 +239,7 @@ class LpmTrie {
   std::byte* const staging_;
   const ValuePlaces places_;
   const FieldGaps gaps_;
-  Class classes_[LpmNode::kClasses];
+  Class classes_[LpmNode::kClasses + 1] = {};  // the last, which a reference may name as well, has no nodes
   LpmPools pools_;
 };
 

@@ -13,15 +13,30 @@ uint32_t LpmTrie::first_within(const Node& node, uint32_t depth, uint32_t path) 
   return node.prefix(depth, path).load(std::memory_order_acquire);
 }
 
-/// The first element of what a slot held.
+/// The first element of what a slot held; kVanished: a node in which nothing was met, because its items were replaced
+/// one after the other in front of this reader. Then what stands behind the node has not been looked at.
 uint32_t LpmTrie::first_of(uint32_t ref) const {
   for (uint32_t end = 0; LpmRef::is_node(ref);) {
     const Node below = node(ref);
     if (below.words == nullptr || below.position < end || below.position >= kMaxPrefixBits) return 0;
     end = below.end();
     ref = first_within(below, 0, 0);
+    if (ref == 0) return kVanished;
   }
   return is_element(ref) ? ref : 0;
+}
+
+/// Walks until nothing vanished on the way: kWalks times at most, as in a damaged trie something always may have.
+template <class Walk>
+uint32_t LpmTrie::repeated(const Walk& walk) {
+  for (uint32_t times = 0; times < kWalks; ++times) {
+    if (const uint32_t element = walk(); element != kVanished) return element;
+  }
+  return 0;
+}
+
+uint32_t LpmTrie::first() const {
+  return repeated([&] { return first_of(top().root.load(std::memory_order_acquire)); });
 }
 
 /// The element with exactly this prefix, and the nodes on the way to where it is.
@@ -50,6 +65,10 @@ uint32_t LpmTrie::exact(const Bits& key, uint32_t length) const {
 }
 
 uint32_t LpmTrie::next(const Bits& key, uint32_t length) const {
+  return repeated([&] { return next_once(key, length); });
+}
+
+uint32_t LpmTrie::next_once(const Bits& key, uint32_t length) const {
   Step steps[Bits::kMaxDepth];
   uint32_t depth;
   if (length > layout_.max_bits || path_to(key, length, steps, depth) == 0) return first();

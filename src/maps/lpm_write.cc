@@ -33,7 +33,7 @@ LpmTrie::Place LpmTrie::locate(const Bits& key, uint32_t length) const {
     }
     const Node below = node(occupant);
     if (below.position > begin) {
-      place.common = key.common(data(first_of(occupant)), std::min(length, below.position));
+      place.common = key.common(data(element_in(occupant)), std::min(length, below.position));
       if (place.common < below.position) return place;
     }
     place.parent_slot = place.node_slot;
@@ -68,7 +68,7 @@ LpmTrie::Node LpmTrie::clear_node(uint32_t ref, uint32_t position) const {
 }
 
 void LpmTrie::put_into(const Node& node, uint32_t item) const {
-  const uint32_t element = LpmRef::is_node(item) ? first_of(item) : item;
+  const uint32_t element = LpmRef::is_node(item) ? element_in(item) : item;
   const uint32_t length = LpmRef::is_node(item) ? node.end() : this->length(element);
   slot_for(node, bits_of(element), length).store(item, std::memory_order_relaxed);
 }

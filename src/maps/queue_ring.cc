@@ -137,6 +137,7 @@ void QueueRing::fill(Cell& cell, uint64_t at, const void* value) const {
   // Release, so that who begins here sees the cell claimed.
   hints_->tail.position.store(next(at), std::memory_order_release);
   SKEP_CRASH_POINT();
+  std::atomic_thread_fence(std::memory_order_release);  // whoever sees a byte of the value sees the claim: peek()
   if (value_size_ == 8) {
     copy_to_shared(cell.value(), value, 8);
   } else {

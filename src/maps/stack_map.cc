@@ -122,7 +122,8 @@ Status StackMap::update(const Lease& lease, const void*, const void* value, uint
   const Extent now = extent();
   const bool full = now.count + uint64_t{1} == cell_count_;
   if (full && flags != BPF_EXIST) return fail(E2BIG);
-  control_.version.store(control_.version.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  // Release: who sees this version sees the extents of what was popped before.
+  control_.version.store(control_.version.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_release);  // readers see the version before the value
   SKEP_CRASH_POINT();
   copy_to_shared(place(cell(now, now.count)), value, value_size_);
