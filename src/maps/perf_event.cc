@@ -293,6 +293,7 @@ Status PerfEvent::map_ring(uint64_t data_size, bool overwrites, const std::funct
   page.capabilities = 2;  // cap_bit0_is_deprecated, as every kernel of this decade
   page.data_offset = kPageSize;
   page.data_size = data_size;
+  shared_.paused.store(0, std::memory_order_relaxed);
   shared_.failed.store(0, std::memory_order_relaxed);
   shared_.told.store(0, std::memory_order_relaxed);
   shared_.telling_until.store(kNone, std::memory_order_relaxed);

@@ -79,7 +79,7 @@ Result<FileDescriptor> Instance::open_unused_map(uint32_t id, bool (*wanted)(int
 bool Instance::map_has_users(uint32_t id) const {
   const FileDescriptor fd = open_object(ObjectKind::kMap, id, O_RDONLY);
   struct stat info {};
-  if (fd.get() < 0) return false;
+  if (fd.get() < 0) return errno != ENOENT;  // who has no descriptor left cannot tell
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return true;
   return ::fstat(fd.get(), &info) == 0 && info.st_nlink > 1 + count_holders(ObjectKind::kMap, id);
 }

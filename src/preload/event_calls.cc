@@ -25,6 +25,7 @@ SKEP_TAKES int ioctl(int fd, unsigned long request, ...) noexcept {
   va_start(arguments, request);
   void* const argument = va_arg(arguments, void*);
   va_end(arguments);
+  request = static_cast<uint32_t>(request);  // as the kernel takes it
   if (!is_event_request(request) || fd < 0 || !serving()) return real::ioctl(fd, request, argument);
   const int saved_errno = errno;
   const auto object = start()->descriptors.share(fd);
