@@ -60,6 +60,10 @@ std::vector<Scenario> scenarios() {
       for (uint32_t i = 0; i < count; ++i) ASSERT_EQ(s.put(net(i * step), 'a'), 0);
     };
   };
+  /// Prefixes of twelve bits, which nodes decide by three.
+  const auto octal = [](uint32_t i) {
+    return ipv4(static_cast<uint8_t>(i >> 4), static_cast<uint8_t>(i << 4), 0, 0, 12);
+  };
   /// Leaves no unit free that is not waiting for a grace period.
   const auto exhaust = [](S s) {
     for (int i = 0; i < 80; ++i) s.put(net(0), 'a');
@@ -94,6 +98,17 @@ std::vector<Scenario> scenarios() {
              s.put(ipv4(10, static_cast<uint8_t>(32 * i + 7), static_cast<uint8_t>(128 * j), 0, 24), 'b');
            }
          }
+       }},
+      {"widening over a wide node of one branch", 8, 400,
+       [=](S s) {
+         for (const uint32_t i : {000, 004, 020, 024, 040, 044, 060, 064}) ASSERT_EQ(s.put(octal(i), 'a'), 0);
+         for (const uint32_t i : {020, 024, 040, 044, 060, 064}) ASSERT_EQ(s.erase(octal(i)), 0);
+         for (const uint32_t i : {0100, 0140, 0200, 0240}) ASSERT_EQ(s.put(octal(i), 'a'), 0);
+       },
+       nothing,
+       [=](S s) {
+         s.put(octal(0300), 'b');
+         s.put(octal(0340), 'b');
        }},
       {"erases that bring retired units home", 8, 400, nets(200), nothing,
        [](S s) {

@@ -36,7 +36,11 @@ bool LpmTrie::widen_once(Slot* slot) {
   if (adjacent < half) return false;
   for (uint32_t i = 0; i < LpmNode::slots(old.node_class()); ++i) {
     const uint32_t child = load(old.child(i));
-    if (is_adjacent(old, child) && LpmRef::node_class(child) > 0 && !split(&old.child(i))) return false;
+    if (!is_adjacent(old, child) || LpmRef::node_class(child) == 0) continue;
+    if (!split(&old.child(i))) return false;
+    if (wider > 1 && !is_adjacent(old, load(old.child(i)))) {
+      commit(old.words[LpmNode::kAdjacent], load(old.words[LpmNode::kAdjacent]) - 1);
+    }
   }
   const auto taken = pools_.take(wider + 1, 0);
   if (!taken) return false;
@@ -66,57 +70,75 @@ bool LpmTrie::widen_once(Slot* slot) {
   return true;
 }
 
-/// Makes a wide node one of three bits above others, so that its parent can take it over.
+/// Makes a wide node one of three bits above others, so that its parent can take it over; or, where all of it is in one
+/// of these, that one alone, which then begins where the parent does not end.
 bool LpmTrie::split(Slot* slot) {
   const uint32_t ref = load(*slot);
   const Node old = node(ref);
   const uint32_t narrower = old.node_class() - 1;
-  const auto upper_taken = pools_.take(LpmLayout::kElements + 1, 0);
-  if (!upper_taken) return false;
-  const Node upper = clear_node(*upper_taken, old.position);
-  for (uint32_t i = 1; i < 8; ++i) upper.words[i].store(load(old.words[i]), std::memory_order_relaxed);
   const uint32_t children = LpmNode::slots(narrower);
-  for (uint32_t branch = 0; branch < 8; ++branch) {
-    // Calls visit(item, its word in a node of the branch) for all that is below it.
-    const auto for_each_item = [&](const auto& visit) {
-      for (uint32_t level = 0; level <= narrower; ++level) {
-        const uint32_t blocks = 1U << (LpmNode::kStride * level);
-        for (uint32_t i = 0; i < blocks; ++i) {
-          const uint32_t from = LpmNode::block(old.node_class(), level + 1, branch * blocks + i);
-          for (uint32_t j = 1; j < 8; ++j) {
-            if (const uint32_t item = load(old.words[from + j]); item != 0) {
-              visit(item, LpmNode::block(narrower, level, i) + j);
-            }
+  // Calls visit(item, its word in a node of the branch) for all that is below it.
+  const auto for_each_item = [&](uint32_t branch, const auto& visit) {
+    for (uint32_t level = 0; level <= narrower; ++level) {
+      const uint32_t blocks = 1U << (LpmNode::kStride * level);
+      for (uint32_t i = 0; i < blocks; ++i) {
+        const uint32_t from = LpmNode::block(old.node_class(), level + 1, branch * blocks + i);
+        for (uint32_t j = 1; j < 8; ++j) {
+          if (const uint32_t item = load(old.words[from + j]); item != 0) {
+            visit(item, LpmNode::block(narrower, level, i) + j);
           }
         }
       }
-      for (uint32_t i = 0; i < children; ++i) {
-        if (const uint32_t item = load(old.child(branch * children + i)); item != 0) {
-          visit(item, LpmNode::child(narrower, i));
-        }
+    }
+    for (uint32_t i = 0; i < children; ++i) {
+      if (const uint32_t item = load(old.child(branch * children + i)); item != 0) {
+        visit(item, LpmNode::child(narrower, i));
       }
-    };
-    uint32_t items = 0, last = 0;
-    for_each_item([&](uint32_t item, uint32_t) {
-      ++items;
-      last = item;
-    });
-    if (items < 2) {
-      upper.child(branch).store(last, std::memory_order_relaxed);
-      continue;
     }
-    const auto lower_taken = pools_.take(narrower + 1, branch + 1);
-    if (!lower_taken) {
-      give_up();
-      return false;
-    }
-    const Node lower = clear_node(*lower_taken, upper.end());
-    for_each_item([&](uint32_t item, uint32_t word) { lower.words[word].store(item, std::memory_order_relaxed); });
+  };
+  // The branch's items as a node, the `place`-th unit that this change takes; 0: there is no memory.
+  const auto node_of_branch = [&](uint32_t branch, uint32_t items, uint32_t place) -> uint32_t {
+    const auto taken = pools_.take(narrower + 1, place);
+    if (!taken) return 0;
+    const Node lower = clear_node(*taken, old.position + LpmNode::kStride);
+    for_each_item(branch,
+                  [&](uint32_t item, uint32_t word) { lower.words[word].store(item, std::memory_order_relaxed); });
     if (narrower > 0) {
       lower.words[LpmNode::kItems].store(items, std::memory_order_relaxed);
       lower.words[LpmNode::kAdjacent].store(count_adjacent(lower), std::memory_order_relaxed);
     }
-    upper.child(branch).store(*lower_taken, std::memory_order_relaxed);
+    return *taken;
+  };
+
+  uint32_t items[8] = {}, last[8] = {}, things = 0, full_branch = 0;
+  for (uint32_t i = 1; i < 8; ++i) things += load(old.words[i]) != 0;
+  for (uint32_t branch = 0; branch < 8; ++branch) {
+    for_each_item(branch, [&](uint32_t item, uint32_t) {
+      ++items[branch];
+      last[branch] = item;
+    });
+    if (items[branch] == 0) continue;
+    ++things;
+    full_branch = branch;
+  }
+  if (things == 1 && items[full_branch] > 1) {
+    const uint32_t lower = node_of_branch(full_branch, items[full_branch], 0);
+    if (lower == 0) return false;
+    swap(*slot, lower, {.count = count(), .retire = {ref, 0}});
+    return true;
+  }
+  const auto upper_taken = pools_.take(LpmLayout::kElements + 1, 0);
+  if (!upper_taken) return false;
+  const Node upper = clear_node(*upper_taken, old.position);
+  for (uint32_t i = 1; i < 8; ++i) upper.words[i].store(load(old.words[i]), std::memory_order_relaxed);
+  for (uint32_t branch = 0; branch < 8; ++branch) {
+    uint32_t below = last[branch];
+    if (items[branch] > 1) below = node_of_branch(branch, items[branch], branch + 1);
+    if (items[branch] > 1 && below == 0) {
+      give_up();
+      return false;
+    }
+    upper.child(branch).store(below, std::memory_order_relaxed);
   }
   swap(*slot, *upper_taken, {.count = count(), .retire = {ref, 0}});
   return true;
