@@ -13,6 +13,7 @@
 #include <skep/abi.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -405,6 +406,34 @@ TEST(Descriptors, AreInheritedByForkAndSpawn) {
   EXPECT_EQ(WEXITSTATUS(status), 9);
   close(inherited);
   close(map);
+}
+
+TEST(Descriptors, ThatAChildOfVforkClosesAreItsOwn) {
+  bpf_attr attr = {};
+  attr.map_type = BPF_MAP_TYPE_RINGBUF;
+  attr.max_entries = 4096;
+  const int ring = static_cast<int>(bpf(BPF_MAP_CREATE, attr));
+  ASSERT_GE(ring, 0);
+  auto* consumed =
+      static_cast<std::atomic<uint64_t>*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ring, 0));
+  ASSERT_NE(consumed, MAP_FAILED);
+  const int epoll = epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event = {.events = EPOLLIN, .data = {}};
+  ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, ring, &event), 0);
+  const pid_t child = vfork();
+  if (child == 0) {
+    close_range(3, ~0U, 0);
+    _exit(0);
+  }
+  waitpid(child, nullptr, 0);
+  EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 0);
+  *consumed = 8;  // what is not where the producer is can be read
+  EXPECT_EQ(epoll_wait(epoll, &event, 1, 2000), 1);
+  *consumed = 0;
+  EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 0);
+  munmap(consumed, 4096);
+  close(epoll);
+  close(ring);
 }
 
 TEST(Descriptors, AreToldApartWhileThreadsReuseTheirNumbers) {

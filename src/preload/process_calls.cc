@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls about the process: its limits and its mounts.
+// Calls about the process: its limits, its children and its mounts.
 
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -35,6 +35,11 @@ SKEP_TAKES int prlimit(pid_t process, __rlimit_resource resource, const struct r
   return real::prlimit(process, static_cast<int>(resource), nullptr, old);
 }
 SKEP_TAKES_ALSO(prlimit64, prlimit);
+
+/// A child of vfork(2) has this process's memory and descriptors of its own: what it closes would be forgotten here.
+/// That vfork(2) may be fork(2) is what POSIX says.
+SKEP_TAKES pid_t vfork() noexcept { return ::fork(); }
+SKEP_TAKES_ALSO(__vfork, vfork);
 
 SKEP_TAKES int mount(const char* source, const char* target, const char* type, unsigned long flags,
                      const void* data) noexcept {
