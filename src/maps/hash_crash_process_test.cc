@@ -311,8 +311,8 @@ TEST_F(HashCrashTest, RepairersDieToo) {
         expect_sound(*map, scenario, before, after);
         if (HasFatalFailure()) return;
       }
+      files_clear();
     }
-    files_clear();
   }
 }
 
