@@ -113,7 +113,14 @@ void LruClock::recount(uint32_t list) const {
 }
 
 uint32_t LruClock::choose(uint32_t cpu, uint32_t (&victims)[kMostVictims]) const {
-  const uint32_t list = lists_ == 1 ? 0 : cpu % lists_;
+  const uint32_t own = lists_ == 1 ? 0 : cpu % lists_;
+  uint32_t found = choose_from(own, victims);
+  // Others, who may use free elements beyond their share, have all of this CPU's.
+  for (uint32_t i = 1; found == 0 && i < lists_; ++i) found = choose_from((own + i) % lists_, victims);
+  return found;
+}
+
+uint32_t LruClock::choose_from(uint32_t list, uint32_t (&victims)[kMostVictims]) const {
   LruControl& control = controls_[list];
   const uint64_t least_cold = std::max<uint64_t>(1, uint64_t{share_} * kColdTenths / 10);
   uint32_t found = 0;

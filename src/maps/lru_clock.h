@@ -38,13 +38,14 @@ class LruClock {
 
   LruClock(const HashLayout& layout, std::byte* window);
 
-  /// At most kMostVictims elements that should go, of the list of `cpu`: fewer in a small map, and 0 only where no
-  /// byte of the list has LruUses::kInChain.
+  /// At most kMostVictims elements that should go, of the list of `cpu` or, where that has none, of another: fewer in a
+  /// small map, and 0 only where no byte has LruUses::kInChain.
   uint32_t choose(uint32_t cpu, uint32_t (&victims)[kMostVictims]) const;
 
   [[nodiscard]] uint32_t lists() const { return lists_; }
 
  private:
+  uint32_t choose_from(uint32_t list, uint32_t (&victims)[kMostVictims]) const;
   enum class Hand { kCold, kWarm, kEvery };
   /// A run of positions of one list, all in one window.
   struct Claim {

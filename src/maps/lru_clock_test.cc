@@ -94,6 +94,14 @@ TEST_P(LruClockTest, HandsThatPointAnywhere) {
   EXPECT_EQ(choose(), 0U);
 }
 
+TEST_P(LruClockTest, TheOnlyElementIsFoundInWhoeversListItIs) {
+  for (uint32_t element = 1; element <= layout_.elements; ++element) {
+    set_all(0);
+    uses_.set(element, LruUses::kInChain);
+    EXPECT_EQ(choose(), 1U) << element;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Lists, LruClockTest, ::testing::Values(0U, uint32_t{BPF_F_NO_COMMON_LRU}),
                          [](const auto& flags) { return flags.param == 0 ? "Common" : "Apart"; });
 
