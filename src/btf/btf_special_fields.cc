@@ -247,7 +247,8 @@ class FieldFinder {
     }
     if ((present & kLocks) == kLocks) return fail(EINVAL);
     if ((present & kRoots) != 0 && (present & kLocks) == 0) return fail(EINVAL);
-    if ((present & kNodes) == kNodes && (present & kRefcount) == 0) return fail(EINVAL);  // in a list and a tree at once
+    if ((present & kNodes) == kNodes && (present & kRefcount) == 0)
+      return fail(EINVAL);  // in a list and a tree at once
     return {};
   }
 

@@ -38,12 +38,7 @@ Result<std::unique_ptr<Map>> open(MapSegments segments, Machine& machine) {
 }
 
 constexpr MapKind row(uint32_t type, const char* name) {
-  return {.type = type,
-          .name = name,
-          .check_late = check,
-          .layout = layout,
-          .initialise = initialise,
-          .open = open};
+  return {.type = type, .name = name, .check_late = check, .layout = layout, .initialise = initialise, .open = open};
 }
 
 }  // namespace

@@ -89,7 +89,8 @@ Result<const MapKind*> check_header(const MapHeader& header, const MachineShape&
                                     ", this one has " + shape_text(shape));
   }
   MapSpec spec = header.spec;
-  if (!kind->check_all(spec, shape)) return fail_because(EINVAL, "the map's header holds attributes that its kind refuses");
+  if (!kind->check_all(spec, shape))
+    return fail_because(EINVAL, "the map's header holds attributes that its kind refuses");
   const auto layout = kind->layout(spec, shape);
   const auto sizes = layout ? file_sizes(*layout) : Result<FileSizes>(std::unexpected(layout.error()));
   if (!sizes || spec.max_entries != header.spec.max_entries || sizes->user != header.file.user_size ||
