@@ -89,6 +89,7 @@ uint32_t LruClock::age(LruControl& control, Hand hand, const Claim& claim, uint3
     const uint32_t element = claim.first + static_cast<uint32_t>(std::countr_zero(rest)) + 1;
     const uint8_t byte = uses_.of(element);
     if (hand == Hand::kEvery || (byte & LruUses::kUses) == 0) {
+      if (!uses_.choose(element, byte)) continue;
       victims[found++] = element;
       cooled += (byte & LruUses::kWarm) != 0;
     } else if ((byte & LruUses::kWarm) == 0) {

@@ -149,6 +149,7 @@ uint32_t LruMap<kKeySize, kPerCpu>::make_room(const Lease& lease) {
   uint32_t victims[LruClock::kMostVictims];
   Probe probes[LruClock::kMostVictims];
   const uint32_t count = clock_.choose(lease.cpu(), victims);
+  const LruUses& uses = this->table_.pool().uses();
   for (uint32_t i = 0; i < count; ++i) {
     probes[i] = probe_stored(victims[i]);
     __builtin_prefetch(&this->buckets_[probes[i].bucket], 1);
@@ -161,7 +162,7 @@ uint32_t LruMap<kKeySize, kPerCpu>::make_room(const Lease& lease) {
     Hold hold(table, lease, probes[i].bucket, typename Hold::IfFree{});
     if (hold.error() != 0) continue;
     const Place place = table.place_of(hold, probes[i].tag, victims[i]);
-    if (place.element != 0) evicted += table.evict(hold, place).has_value();
+    if (place.element != 0 && uses.chosen(victims[i])) evicted += table.evict(hold, place).has_value();
   }
   table.pool().end_put_back(actor);
   return evicted;
