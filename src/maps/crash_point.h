@@ -4,8 +4,9 @@
 #include <atomic>
 #include <type_traits>
 
-/// Nothing, except in the test that compiles the maps with its own definition: there a process can be made to die at
-/// its n-th crash point, so that every state between two stores of an operation is repaired once under the test's eyes.
+/// Nothing, except for the tests that compile the maps with crash_countdown.h or their own definition: there a process
+/// can be made to die at its n-th crash point, so that every state between two stores of an operation is repaired once
+/// under the test's eyes.
 #ifndef SKEP_CRASH_POINT
 #define SKEP_CRASH_POINT() static_cast<void>(0)
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every state that a process can die in: the hash maps are compiled into this test with crash points that kill, and
-// each operation is run once for each of its points, in a child.
+// Every state that a process can die in: the hash maps are those of skep_crashing_hash_maps, and each operation is run
+// once for each of its points, in a child.
 
 #include "maps/hash_crash_support.h"
 #include "memory/test_repeats.h"

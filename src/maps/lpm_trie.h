@@ -46,7 +46,8 @@ namespace skep {
 ///   O4 Iteration meets every prefix that stays exactly once, whatever happens to others meanwhile, as long as the one
 ///      it stands on stays.
 ///   O5 A reader ends and stays inside the window, whatever stands there: references are checked, positions must grow.
-/// Progress: readers are wait-free but for values replaced in place. Writers wait for each other.
+/// Progress: readers are wait-free but for values replaced in place, and for walks, which begin again, kWalks times at
+///   most, where all items of a node were replaced in front of them. Writers wait for each other.
 /// Reclamation: lpm_pool.h; readers are in a reader section or have a lease.
 /// Locks: one word for all writers (holder_lock.h); who takes it over from a dead holder finishes or undoes what the
 ///   journal says.
@@ -166,7 +167,7 @@ class LpmTrie {
   template <uint32_t kWords>
   [[nodiscard]] uint32_t longest_inside(const Step& step, const PrefixBits<kWords>& key, bool proven,
                                         uint32_t& common) const;
-  static constexpr uint32_t kVanished = UINT32_MAX;
+  static constexpr uint32_t kVanished = UINT32_MAX;  // what first_of() says instead of an element
   static constexpr uint32_t kWalks = 1000;
   [[nodiscard]] uint32_t first_of(uint32_t ref) const;
   /// For writers, in front of whom nothing vanishes.
