@@ -18,7 +18,7 @@ const Helper* find_kfunc(std::string_view name);
 
 /// What skep has for the function that has type id `btf_id` in the running kernel, which is asked once per process.
 /// EINVAL: the id is that of no function; EACCES: of one that skep does not have, or that is not for programs;
-/// ENOENT: this host shows no BTF of its kernel, so no program that calls kernel functions can be loaded.
+/// ENOTSUPP (524): this host shows no BTF of its kernel, so no program that calls kernel functions can be loaded.
 Result<const Helper*> kfunc_of(uint32_t btf_id);
 
 }  // namespace skep

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <skep/abi.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <iterator>
@@ -81,7 +83,7 @@ Result<const Helper*> kfunc_of(uint32_t btf_id) {
   static const Numbered numbered;
   const auto found = numbered.find(btf_id);
   if (!found) {
-    return fail_because(ENOENT,
+    return fail_because(SKEP_ENOTSUPP,  // as of a kernel that was built without types
                         "this host shows no BTF of its kernel (/sys/kernel/btf/vmlinux), in which the functions "
                         "that programs call by id would be found");
   }

@@ -76,6 +76,9 @@ Status reference_update(Process& process, const OpenObject& map, int map_fd, con
                         uint64_t flags) {
   const MapKind* kind = find_map_kind(map.type);
   forget_gone(process, map, key);
+  if (map.references->check != nullptr) {
+    if (const Status checked = map.references->check(map, value); !checked) return checked;
+  }
   if (kind->check_update != nullptr) {
     if (const Status checked = kind->check_update(*map.map, key, flags); !checked) return checked;
   }

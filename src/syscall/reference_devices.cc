@@ -49,13 +49,14 @@ Result<Reference> make_reference(Process& process, const OpenObject& map, const 
   return reference;
 }
 
+/// An array's entry is emptied by the device 0; a hash has deletion for that.
+Status check_device(const OpenObject& map, const void* from) {
+  return map.type == BPF_MAP_TYPE_DEVMAP_HASH && read_value(map, from).number == 0 ? fail(EINVAL) : Status{};
+}
+
 Result<Reference> resolve_device(Process& process, const OpenObject& map, const void* from) {
   const Value value = read_value(map, from);
-  if (value.number == 0) {
-    // An array's entry is emptied by the device 0; a hash has deletion for that.
-    if (map.type == BPF_MAP_TYPE_DEVMAP_HASH || value.program > 0) return fail(EINVAL);
-    return Reference{};
-  }
+  if (value.number == 0) return value.program > 0 ? fail(EINVAL) : Result<Reference>(Reference{});
   if (!device_exists(value.number)) return fail(EINVAL);
   return make_reference(process, map, value, kXdpDevmap);
 }
@@ -80,8 +81,12 @@ bool device_alive(const OpenObject&, uint64_t word) { return device_exists(stati
 
 }  // namespace
 
-constinit const ReferenceKind kDeviceReferences = {
-    .meaning = ValueMeaning::kDevice, .resolve = resolve_device, .show = show, .held = held, .alive = device_alive};
+constinit const ReferenceKind kDeviceReferences = {.meaning = ValueMeaning::kDevice,
+                                                   .resolve = resolve_device,
+                                                   .show = show,
+                                                   .held = held,
+                                                   .alive = device_alive,
+                                                   .check = check_device};
 constinit const ReferenceKind kCpuReferences = {
     .meaning = ValueMeaning::kCpu, .resolve = resolve_cpu, .show = show, .held = held};
 

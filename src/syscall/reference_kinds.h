@@ -33,6 +33,8 @@ struct ReferenceKind {
   bool (*alive)(const OpenObject& map, uint64_t word) = nullptr;
   /// Ties an entry that is about to be stored to the description behind the map's descriptor. Null: entries are not.
   Status (*bind)(const OpenObject& map, int map_fd, Reference& reference) = nullptr;
+  /// What a value is refused with whatever its key and the flags are. Null: nothing.
+  Status (*check)(const OpenObject& map, const void* value) = nullptr;
 };
 
 /// The row; null for kBytes and for what skep does not have.

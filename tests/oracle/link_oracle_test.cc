@@ -29,6 +29,23 @@ TEST_F(LinkOracle, Loads) {
   });
 }
 
+/// Over what else the kernel has iterators: docs/differences.md. Its answer is noted too, so that one that it has no
+/// more is seen.
+TEST_F(LinkOracle, OtherTargets) {
+  Face kernel(nullptr), skep(process_.get());
+  for (const char* target : {"bpf_iter_bpf_map", "bpf_iter_bpf_prog", "bpf_iter_bpf_link", "bpf_iter_task",
+                             "bpf_iter_task_file", "bpf_iter_cgroup", "bpf_iter_bpf_sk_storage_map"}) {
+    if (kernel_id(target) == 0) continue;
+    ProgramToLoad program = returning(0, BPF_PROG_TYPE_TRACING);
+    bpf_attr attr = program.attr();
+    attr.expected_attach_type = BPF_TRACE_ITER;
+    attr.attach_btf_id = kernel_id(target);
+    EXPECT_GE(keep(kernel.call(BPF_PROG_LOAD, attr)), 0) << target;
+    EXPECT_EQ(skep.call(BPF_PROG_LOAD, attr), -EINVAL) << target;
+    EXPECT_NE(std::string(last_error_sentence()).find("map elements only"), std::string::npos);
+  }
+}
+
 TEST_F(LinkOracle, RunsAreCounted) {
   compare([&](Face& face) {
     const int program = load(face, verdict(0)), made = link(face, program, map(face, BPF_MAP_TYPE_ARRAY));

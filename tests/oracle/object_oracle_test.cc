@@ -22,6 +22,7 @@
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <random>
 
 #include "object/temporary_instance.h"
 #include "object_session.h"
@@ -625,6 +626,127 @@ TEST_F(ObjectOracleTest, Stacks) {
       }
     }
   });
+}
+
+/// What can be put into a map of a kind: by the number under which both sides know it.
+struct Pool {
+  std::vector<Bytes> values;
+  std::vector<Bytes> shown;  // by lookups, in place of the value
+  std::vector<Socket> sockets;
+  std::vector<Descriptor> files;
+};
+
+Pool pool_for(const Form& form, ObjectSession& session) {
+  Pool pool;
+  const auto add_socket = [&](Socket socket) {
+    pool.values.push_back(wide(static_cast<uint64_t>(socket.fd.get())));
+    pool.shown.push_back(wide(cookie_of(socket.fd.get())));
+    pool.sockets.push_back(std::move(socket));
+  };
+  switch (form.type) {
+    case BPF_MAP_TYPE_DEVMAP:
+    case BPF_MAP_TYPE_DEVMAP_HASH:
+      pool.values = {pair(0, 0), pair(1, 0), pair(1, 0), pair(12345, 0)};
+      break;
+    case BPF_MAP_TYPE_CPUMAP:
+      pool.values = {pair(0, 0), pair(192, 0), pair(16384, 0), pair(16385, 0)};
+      break;
+    case BPF_MAP_TYPE_XSKMAP:
+      for (int i = 0; i < 3; ++i) add_socket(plain(AF_XDP, SOCK_RAW, 0, "xdp"));
+      break;
+    case BPF_MAP_TYPE_SOCKMAP:
+    case BPF_MAP_TYPE_SOCKHASH:
+      for (int i = 0; i < 2; ++i) add_socket(tcp_listening());
+      add_socket(tcp_connected());
+      add_socket(udp(false, true));
+      add_socket(udp(false, false));
+      break;
+    case BPF_MAP_TYPE_REUSEPORT_SOCKARRAY:
+      for (int i = 0; i < 3; ++i) add_socket(udp(true, false, true));
+      add_socket(tcp_listening(true));
+      add_socket(udp(true, false));
+      break;
+    case BPF_MAP_TYPE_PROG_ARRAY:
+      for (const uint32_t type : {BPF_PROG_TYPE_XDP, BPF_PROG_TYPE_XDP, BPF_PROG_TYPE_SCHED_CLS})
+        pool.values.push_back(wide(static_cast<uint64_t>(session.load(type, assemble({mov(r0, 2), exit_()})))));
+      break;
+    default:
+      for (const char* path : {"/sys/fs/cgroup/unified", "/sys/fs/cgroup", "/"}) {
+        pool.files.emplace_back(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        pool.values.push_back(wide(static_cast<uint64_t>(static_cast<uint32_t>(pool.files.back().get()))));
+      }
+  }
+  return pool;
+}
+
+/// Everything that clients do to such maps, at random, and what redirecting programs then find.
+TEST_F(ObjectOracleTest, RandomElements) {
+  const char* seed_text = std::getenv("SKEP_ORACLE_SEED");
+  const unsigned seed = seed_text != nullptr ? static_cast<unsigned>(std::atoi(seed_text)) : std::random_device{}();
+  SCOPED_TRACE("SKEP_ORACLE_SEED=" + std::to_string(seed));
+  std::vector<Form> forms(std::begin(kForms), std::end(kForms));
+  forms.push_back({"program array", BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 4});
+  for (const Form& form : forms) {
+    const bool storage = form.max_entries == 0 || form.type == BPF_MAP_TYPE_STRUCT_OPS;
+    if (storage || form.type == BPF_MAP_TYPE_STACK_TRACE) continue;  // not for clients to fill
+    const bool hash = form.type == BPF_MAP_TYPE_DEVMAP_HASH || form.type == BPF_MAP_TYPE_SOCKHASH;
+    const bool redirects = form.type == BPF_MAP_TYPE_DEVMAP || form.type == BPF_MAP_TYPE_DEVMAP_HASH ||
+                           form.type == BPF_MAP_TYPE_CPUMAP || form.type == BPF_MAP_TYPE_XSKMAP;
+    compare([&](ObjectSession& session) {
+      std::mt19937 random(seed);
+      session.about(form.name);
+      const int map = session.create(form.type, form.key_size, form.value_size, form.max_entries);
+      const Pool pool = pool_for(form, session);
+      std::vector<int> programs;
+      for (int32_t key = 0; redirects && key < 5; ++key) {
+        programs.push_back(session.load(BPF_PROG_TYPE_XDP, assemble({load_map(r1, static_cast<uint32_t>(map)),
+                                                                     mov(r2, key), mov(r3, 1), call(51), exit_()})));
+      }
+      std::vector<Bytes> inside(8);  // what lookups of each key show
+      for (int step = 0; step < 150; ++step) {
+        const auto number = static_cast<uint32_t>(random() % 6);
+        Bytes key(form.key_size);
+        key[0] = static_cast<uint8_t>(number);
+        const size_t chosen = random() % pool.values.size();
+        const uint64_t flags = random() % 3 == 0 ? random() % 5 : 0;
+        const bool nothing = random() % 12 == 0;
+        switch (random() % 8) {
+          case 0:
+          case 1:
+          case 2:
+            // Which of two reasons is told: docs/differences.md.
+            if (form.type == BPF_MAP_TYPE_REUSEPORT_SOCKARRAY && (nothing || chosen == 4) && flags != 0) break;
+            session.about(std::string(form.name) + " step " + std::to_string(step) + " value " +
+                          std::to_string(nothing ? -1 : static_cast<int>(chosen)));
+            if (session.update(map, key, nothing ? wide(0xffffffff) : pool.values[chosen], flags) == 0)
+              inside[number] = chosen < pool.shown.size() ? pool.shown[chosen] : Bytes();
+            break;
+          case 3:
+            session.erase(map, key);
+            break;
+          case 4:
+            if (!hash) session.next_key(map, &key, form.key_size);
+            break;
+          case 5:
+            if (random() % 10 == 0) session.take(map, key);
+            break;
+          case 6:
+            if (redirects && number < 5) session.run_packet(programs[number]);
+            break;
+          default:
+            // What a lookup of a program gives is its id, each side's own.
+            if (form.type != BPF_MAP_TYPE_PROG_ARRAY) session.lookup(map, key, form.value_size, inside[number]);
+        }
+      }
+      session.freeze(map);
+      for (uint32_t number = 0; number < 6; ++number) {
+        Bytes key(form.key_size);
+        key[0] = static_cast<uint8_t>(number);
+        if (form.type != BPF_MAP_TYPE_PROG_ARRAY) session.lookup(map, key, form.value_size, inside[number]);
+        session.erase(map, key);
+      }
+    });
+  }
 }
 
 // What a program that may sleep cannot have.
