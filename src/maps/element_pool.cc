@@ -203,7 +203,7 @@ void ElementPool::push_evicted(const Actor& actor) {
   SlotJournal& journal = journals_[actor.slot];
   const uint32_t count = load(own.count);
   const uint32_t element = load(journal.to_free);
-  uses_.forget(element);
+  uses_.forget_passed(element);
   own.evicted.store(count + 1, std::memory_order_relaxed);
   commit(own.items[count], element);
   commit(own.count, count + 1);

@@ -137,7 +137,7 @@ inline Status HashMap<kKeySize, kPerCpu>::put_at(Hold& hold, const Place& place,
   if (place.element != 0) {
     if (flags & BPF_NOEXIST) return fail(EEXIST);
     if (table_.pool().uses().any()) [[unlikely]]
-      table_.pool().uses().touch(place.element);
+      table_.pool().uses().renew(place.element);
     return overwrite(hold, place, key, value, flags, own_cpu);
   }
   if (flags & BPF_EXIST) return fail(ENOENT);
@@ -254,7 +254,7 @@ Status HashMap<kKeySize, kPerCpu>::modify(const Lease& lease, const void* key,
   const uint32_t cpu = kPerCpu ? lease.cpu() : 0;
   copy_from_shared(scratch.data(), table_.elements().part(place.element, cpu), value_size_);
   table_.gaps().clear(scratch.data());
-  if (table_.pool().uses().any()) table_.pool().uses().touch(place.element);
+  if (table_.pool().uses().any()) table_.pool().uses().renew(place.element);
   change(scratch.data());
   return overwrite(hold, place, key, scratch.data(), 0, kPerCpu ? cpu : kEveryCpu);
 }

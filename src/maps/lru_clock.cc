@@ -68,7 +68,7 @@ bool LruClock::pass(uint32_t list, Hand hand, uint32_t wanted, Claim& claim) con
   uint32_t after = from - offset + window_;
   for (uint32_t rest = claim.members; rest != 0; rest &= rest - 1) {
     const auto i = static_cast<uint32_t>(std::countr_zero(rest));
-    if (hand != Hand::kEvery && (uses_.of(claim.first + i + 1) & LruUses::kUses) != 0) continue;
+    if (hand != Hand::kEvery && (uses_.of(claim.first + i + 1) & LruUses::kUnused) != 0) continue;
     if (--wanted != 0) continue;
     claim.members &= (2U << i) - 1;
     after = from - offset + i + 1;
@@ -83,21 +83,25 @@ bool LruClock::pass(uint32_t list, Hand hand, uint32_t wanted, Claim& claim) con
 
 /// Looks at what a hand passed; how many elements have to go. More may by now than when it passed them, since their
 /// bytes change at any time: those beyond `wanted` wait for the next round.
-uint32_t LruClock::age(LruControl& control, Hand hand, const Claim& claim, uint32_t wanted, uint32_t* victims) const {
+uint32_t LruClock::age(LruControl& control, Hand hand, const Claim& claim, uint32_t wanted, Victim* victims) const {
   uint32_t found = 0, warmed = 0, cooled = 0;
   for (uint32_t rest = claim.members; rest != 0 && found < wanted; rest &= rest - 1) {
     const uint32_t element = claim.first + static_cast<uint32_t>(std::countr_zero(rest)) + 1;
     const uint8_t byte = uses_.of(element);
-    if (hand == Hand::kEvery || (byte & LruUses::kUses) == 0) {
-      if (!uses_.choose(element, byte)) continue;
-      victims[found++] = element;
+    if (hand == Hand::kEvery || (byte & LruUses::kUnused) == 0) {
+      victims[found++] = {.element = element, .byte = byte};
       cooled += (byte & LruUses::kWarm) != 0;
-    } else if ((byte & LruUses::kWarm) == 0) {
-      uses_.set(element, LruUses::kInChain | LruUses::kWarm);
-      ++warmed;
-    } else {
-      uses_.set(element, static_cast<uint8_t>((byte - 1) | LruUses::kInChain));
+      continue;
     }
+    const bool is_used = (byte & LruUses::kUses) != 0;
+    auto after = static_cast<uint8_t>((byte & ~LruUses::kFresh) | LruUses::kInChain);
+    if (is_used && (byte & LruUses::kWarm) == 0) {
+      after = static_cast<uint8_t>((after & ~LruUses::kUses) | LruUses::kWarm);
+      ++warmed;
+    } else if (is_used) {
+      --after;
+    }
+    uses_.set(element, after);
   }
   if (warmed != cooled) control.warm_elements.fetch_add(warmed - cooled, std::memory_order_relaxed);
   return found;
@@ -113,7 +117,7 @@ void LruClock::recount(uint32_t list) const {
   controls_[list].warm_elements.store(warm, std::memory_order_relaxed);
 }
 
-uint32_t LruClock::choose(uint32_t cpu, uint32_t (&victims)[kMostVictims]) const {
+uint32_t LruClock::choose(uint32_t cpu, Victim (&victims)[kMostVictims]) const {
   const uint32_t own = lists_ == 1 ? 0 : cpu % lists_;
   uint32_t found = choose_from(own, victims);
   // Others, who may use free elements beyond their share, have all of this CPU's.
@@ -121,7 +125,7 @@ uint32_t LruClock::choose(uint32_t cpu, uint32_t (&victims)[kMostVictims]) const
   return found;
 }
 
-uint32_t LruClock::choose_from(uint32_t list, uint32_t (&victims)[kMostVictims]) const {
+uint32_t LruClock::choose_from(uint32_t list, Victim (&victims)[kMostVictims]) const {
   LruControl& control = controls_[list];
   const uint64_t least_cold = std::max<uint64_t>(1, uint64_t{share_} * kColdTenths / 10);
   uint32_t found = 0;

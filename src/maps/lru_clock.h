@@ -18,7 +18,8 @@ namespace skep {
 ///                      ^ cold hand       ^ warm hand
 ///
 /// The cold hand goes round over the cold elements: one that was used since becomes warm, any other has to go. As the
-/// element is given to a new key, which begins cold just behind the hand, cold elements have the order of a queue.
+/// element is given to a new key, which begins cold just behind the hand, cold elements have the order of a queue. One
+/// that a key got otherwise, since somebody erased its last key, may be in front of the hand, which passes it once.
 /// The warm hand goes round over the warm ones: one that was used loses one use, any other has to go. It moves instead
 /// of the cold hand while less than 3 of 10 elements are cold. So a key that is used once only passes through the cold
 /// part, as a scan does, and one that is used again stays until it has not been used for up to four rounds.
@@ -27,7 +28,8 @@ namespace skep {
 /// Invariants
 ///   C1 Whatever the bytes and the control words hold, and become meanwhile, choose() ends and gives numbers of
 ///      elements, kMostVictims at most.
-/// Ordering guarantees: none; the numbers are hints, and the chain decides whether the element still is in it.
+/// Ordering guarantees: none; the numbers are hints. Who holds the chain finds out whether the element still is in it,
+///   and by LruUses::lives_on() whether it has been given to another key or value meanwhile.
 /// Progress: lock-free. A hand moves by one compare-and-swap, whose winner alone looks at what it passed, so a process
 ///   that dies there leaves nothing to repair: its elements are looked at in the next round.
 /// Reclamation, locks: none.
@@ -36,16 +38,22 @@ class LruClock {
  public:
   static constexpr uint32_t kMostVictims = 12;
 
+  /// An element that should go, and its byte when it was chosen.
+  struct Victim {
+    uint32_t element;
+    uint8_t byte;
+  };
+
   LruClock(const HashLayout& layout, std::byte* window);
 
   /// At most kMostVictims elements that should go, of the list of `cpu` or, where that has none, of another: fewer in a
   /// small map, and 0 only where no byte has LruUses::kInChain.
-  uint32_t choose(uint32_t cpu, uint32_t (&victims)[kMostVictims]) const;
+  uint32_t choose(uint32_t cpu, Victim (&victims)[kMostVictims]) const;
 
   [[nodiscard]] uint32_t lists() const { return lists_; }
 
  private:
-  uint32_t choose_from(uint32_t list, uint32_t (&victims)[kMostVictims]) const;
+  uint32_t choose_from(uint32_t list, Victim (&victims)[kMostVictims]) const;
   enum class Hand { kCold, kWarm, kEvery };
   /// A run of positions of one list, all in one window.
   struct Claim {
@@ -56,7 +64,7 @@ class LruClock {
   [[nodiscard]] uint32_t window_at(uint32_t list, uint32_t position) const;
   [[nodiscard]] uint32_t members(uint32_t first, uint8_t mask, uint8_t value) const;
   bool pass(uint32_t list, Hand hand, uint32_t wanted, Claim& claim) const;
-  uint32_t age(LruControl& control, Hand hand, const Claim& claim, uint32_t wanted, uint32_t* victims) const;
+  uint32_t age(LruControl& control, Hand hand, const Claim& claim, uint32_t wanted, Victim* victims) const;
   void recount(uint32_t list) const;
 
   const LruUses uses_;

@@ -47,6 +47,14 @@ class LruCrashTest : public testing::LruTest {
     }
     ASSERT_EQ(check_content(), entries_);
   }
+  /// Stores a value of a key that is there, unless somebody has its chain.
+  bool put_if_free(const Lease& lease, uint64_t k) {
+    const auto layout = *HashLayout::of(map_->spec(), machine().shape(), shape_.type == testing::kLruPerCpu);
+    const KeyHash hash(KeyHash::best(), map_->header().hash_seed);
+    const auto* buckets = reinterpret_cast<const Bucket*>(map_->segments().control.data() + layout.bucket_table);
+    const Bucket& head = buckets[hash.of<8>(&k, 8) & (layout.buckets - 1)];
+    return Bucket::holder(head.word) == 0 && put(lease, k, BPF_EXIST, 2) == 0;
+  }
   /// How a child ended that did `operation` under a crash point.
   template <class Operation>
   int in_child(int point, const Operation& operation) {
@@ -91,6 +99,47 @@ TEST_F(LruCrashTest, EvictionsFromAChainAndTheirRepairs) {
   }
   EXPECT_EQ(end, 0);
   EXPECT_GT(point, 150) << "there are no crash points";
+}
+
+// A writer that is stopped with victims in its hands leaves those alone whose values were stored meanwhile.
+TEST_F(LruCrashTest, VictimsThatWereChangedMeanwhile) {
+  bool stopped = true;
+  int point = 1;
+  for (; stopped; ++point) {
+    SCOPED_TRACE("stop point " + std::to_string(point));
+    make_lru({"PerCpu", testing::kLruPerCpu, 8, 16, 256, 0});
+    const Lease lease(machine(), Lease::Cpu{0});
+    for (uint64_t k = 0; k < entries_; ++k) ASSERT_EQ(put(lease, k), 0);
+    const pid_t writer = fork();
+    if (writer == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      const Lease own(machine(), Lease::Cpu{1 % machine().cpus()});
+      testing::crash_signal = SIGSTOP;
+      testing::crash_countdown = point;
+      _exit(put(own, kFresh));
+    }
+    int status = 0;
+    waitpid(writer, &status, WUNTRACED);
+    stopped = WIFSTOPPED(status);
+    std::vector<uint64_t> stored;
+    for (uint64_t k = 0; k < entries_ / 2; ++k) {
+      // Nobody waits here for what the writer has locked.
+      if (stopped && put_if_free(lease, k)) stored.push_back(k);
+    }
+    if (stopped) {
+      kill(writer, SIGCONT);
+      waitpid(writer, &status, 0);
+    }
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    for (const uint64_t k : stored) EXPECT_EQ(look(k), Found::kWhole) << k;
+    EXPECT_TRUE(!stopped || stored.size() + 20 > entries_ / 2);
+    ASSERT_EQ(look(kFresh), Found::kWhole);
+    if (HasFailure()) return;
+    map_.reset();
+    close(files_.back());
+    files_.pop_back();
+  }
+  EXPECT_GT(point, 60) << "there are no stop points";
 }
 
 // A process that stops, or dies, while it frees an element holds up those who need its chain, and nobody else.

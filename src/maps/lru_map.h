@@ -26,7 +26,8 @@ namespace skep {
 /// Invariants: those of HashTable and ElementPool, and
 ///   L1 A key leaves only by erase or take, or when a new key came while all elements were in chains or in magazines
 ///      of writers that evicted them (at most LruClock::kMostVictims for each writer, and a 64th of the map).
-///   L2 The key that an update returned for is in the map until as many others have come as the cold part holds.
+///   L2 The key that an update returned for is in the map until as many others have come as the cold part holds; fewer
+///      where its writer evicted the element long before, while others went on.
 /// Ordering guarantees: those of HashTable; to readers an eviction is an erase.
 /// Progress: a writer that finds no free element lets go of its own chain first, then takes the chains of several
 ///   elements that should go, one at a time and only where nobody holds them: nobody waits while it has a chain. Where
@@ -130,15 +131,16 @@ Status LruMap<kKeySize, kPerCpu>::again(const Lease& lease, const Update& update
   }
 }
 
-/// Removes one element, if there is one, whose chain it waits for.
+/// Removes one element, if there is one, whose chain it waits for: even if its value has been changed meanwhile, as it
+/// always will have been where somebody changes nothing else.
 template <uint32_t kKeySize, bool kPerCpu>
 Status LruMap<kKeySize, kPerCpu>::wait_for_room(const Lease& lease) {
-  uint32_t victims[LruClock::kMostVictims];
+  LruClock::Victim victims[LruClock::kMostVictims];
   if (clock_.choose(lease.cpu(), victims) == 0) return {};
-  const Probe at = probe_stored(victims[0]);
+  const Probe at = probe_stored(victims[0].element);
   Hold hold(this->table_, lease, at.bucket);
   if (hold.error() != 0) return fail(hold.error());
-  const Place place = this->table_.place_of(hold, at.tag, victims[0]);
+  const Place place = this->table_.place_of(hold, at.tag, victims[0].element);
   return place.element != 0 ? this->table_.erase(hold, place) : Status();
 }
 
@@ -146,12 +148,12 @@ Status LruMap<kKeySize, kPerCpu>::wait_for_room(const Lease& lease) {
 /// many.
 template <uint32_t kKeySize, bool kPerCpu>
 uint32_t LruMap<kKeySize, kPerCpu>::make_room(const Lease& lease) {
-  uint32_t victims[LruClock::kMostVictims];
+  LruClock::Victim victims[LruClock::kMostVictims];
   Probe probes[LruClock::kMostVictims];
   const uint32_t count = clock_.choose(lease.cpu(), victims);
   const LruUses& uses = this->table_.pool().uses();
   for (uint32_t i = 0; i < count; ++i) {
-    probes[i] = probe_stored(victims[i]);
+    probes[i] = probe_stored(victims[i].element);
     __builtin_prefetch(&this->buckets_[probes[i].bucket], 1);
   }
   HashTable& table = this->table_;
@@ -161,8 +163,10 @@ uint32_t LruMap<kKeySize, kPerCpu>::make_room(const Lease& lease) {
   for (uint32_t i = 0; i < count && table.pool().has_room(actor); ++i) {
     Hold hold(table, lease, probes[i].bucket, typename Hold::IfFree{});
     if (hold.error() != 0) continue;
-    const Place place = table.place_of(hold, probes[i].tag, victims[i]);
-    if (place.element != 0 && uses.chosen(victims[i])) evicted += table.evict(hold, place).has_value();
+    const auto [element, byte] = victims[i];
+    const Place place = table.place_of(hold, probes[i].tag, element);
+    if (place.element == 0 || !uses.lives_on(element, byte)) continue;  // this thread was slow: it is another key's
+    evicted += table.evict(hold, place).has_value();
   }
   table.pool().end_put_back(actor);
   return evicted;

@@ -225,6 +225,29 @@ TEST_F(LruCreateTest, ListsOfTheirOwnProtectAnothersShare) {
   EXPECT_EQ(map->check().problem, "");
 }
 
+TEST_F(LruCreateTest, ANewKeyStaysWhereverItsElementWas) {
+  constexpr uint64_t kEntries = 1000, kOthers = 150;
+  const auto map = make(spec(kLru, 8, 8, kEntries));
+  ASSERT_NE(map, nullptr);
+  const Lease lease(machine(), Lease::Cpu{0});
+  const uint64_t value = 1;
+  uint64_t next = 0, copy = 0;
+  const auto add = [&] { ASSERT_EQ(error_of(map->update(lease, &next, &value, 0)), 0); };
+  for (uint64_t i = 0; i < kEntries; ++i, ++next) add();
+  std::mt19937_64 random(5);
+  for (uint64_t round = 0; round < 300; ++round) {
+    for (uint64_t old = next - random() % kEntries; error_of(map->erase(lease, &old)) != 0;) {
+      old = next - random() % kEntries;
+    }
+    const uint64_t fresh = next;
+    add();
+    ++next;
+    for (uint64_t i = 0; i < kOthers; ++i, ++next) add();
+    ASSERT_TRUE(map->lookup(&fresh, &copy, 0)) << "went for " << kOthers << " others in round " << round;
+  }
+  EXPECT_EQ(map->check().problem, "");
+}
+
 TEST_F(LruCreateTest, AScanDoesNotFlushWhatIsUsed) {
   constexpr uint64_t kEntries = 1000, kHot = 500;
   const auto map = make(spec(kLru, 8, 8, kEntries));
