@@ -113,7 +113,8 @@ std::vector<SharedMap> all_kinds(uint32_t max_entries) {
           {"PERCPU_HASH", BPF_MAP_TYPE_PERCPU_HASH, 0, max_entries},
           {"PERCPU_HASH, no preallocation", BPF_MAP_TYPE_PERCPU_HASH, BPF_F_NO_PREALLOC, max_entries},
           {"ARRAY", BPF_MAP_TYPE_ARRAY, 0, max_entries},
-          {"PERCPU_ARRAY", BPF_MAP_TYPE_PERCPU_ARRAY, 0, max_entries}};
+          {"PERCPU_ARRAY", BPF_MAP_TYPE_PERCPU_ARRAY, 0, max_entries},
+          {"RHASH", BPF_MAP_TYPE_RHASH, BPF_F_NO_PREALLOC, max_entries}};
 }
 
 }  // namespace skep::stress

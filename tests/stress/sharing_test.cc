@@ -107,10 +107,10 @@ TEST_P(SharingTest, Processes) {
 
 std::string kind_name(const ::testing::TestParamInfo<int>& parameter) {
   return std::vector<std::string>{"Hash",  "HashNoPrealloc", "PerCpuHash", "PerCpuHashNoPrealloc",
-                                  "Array", "PerCpuArray"}[static_cast<size_t>(parameter.param)];
+                                  "Array", "PerCpuArray",    "Rhash"}[static_cast<size_t>(parameter.param)];
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryKind, SharingTest, ::testing::Range(0, 6), kind_name);
+INSTANTIATE_TEST_SUITE_P(EveryKind, SharingTest, ::testing::Range(0, 7), kind_name);
 
 }  // namespace
 }  // namespace skep::stress

@@ -139,6 +139,8 @@ void Worker::walk_batches() {
       room *= 2;
       continue;
     }
+    // The key at which an RHASH goes on has been erased.
+    if (error == EAGAIN && map_.type == BPF_MAP_TYPE_RHASH) return;
     if (error != 0 && error != ENOENT) return unexpected(error);
     for (uint32_t i = 0; i < count; ++i) {
       if (keys[i] >= map_.max_entries) {
