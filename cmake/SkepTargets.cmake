@@ -92,7 +92,7 @@ function(skep_fuzzer name source)
   set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 600)
 endfunction()
 
-# skep_crash_library(NAME SOURCES... TESTS...): those sources once more, with the crash points of maps/crash_countdown.h,
+# skep_crash_library(NAME SOURCES... TESTS...): those sources once more, with the crash points of machine/crash_countdown.h,
 # in place of the layer's for these tests: compiled once and not in each.
 function(skep_crash_library name)
   cmake_parse_arguments(PARSE_ARGV 1 crash "" "" "SOURCES;TESTS")
@@ -100,7 +100,7 @@ function(skep_crash_library name)
     return()
   endif()
   add_library(${name} OBJECT ${crash_SOURCES})
-  target_compile_options(${name} PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/maps/crash_countdown.h)
+  target_compile_options(${name} PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/machine/crash_countdown.h)
   target_link_libraries(${name} PRIVATE skep_test_options)
   foreach(test IN LISTS crash_TESTS)
     target_link_libraries(${test} PRIVATE ${name})

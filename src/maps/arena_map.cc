@@ -13,7 +13,7 @@
 #include <string>
 #include <utility>
 
-#include "maps/crash_point.h"
+#include "machine/crash_point.h"
 #include "maps/map_kinds.h"
 #include "skep/abi.h"
 

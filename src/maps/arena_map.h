@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "machine/holder_lock.h"
 #include "maps/arena_pages.h"
-#include "maps/holder_lock.h"
 #include "maps/map.h"
 
 namespace skep {

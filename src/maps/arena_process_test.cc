@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "maps/crash_countdown.h"
+#include "machine/crash_countdown.h"
 
 #include <functional>
 #include <random>

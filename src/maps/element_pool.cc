@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "machine/crash_point.h"
 #include "machine/waiter.h"
 #include "maps/bucket.h"
-#include "maps/crash_point.h"
 
 namespace skep {
 namespace {

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "machine/crash_point.h"
 #include "maps/bucket.h"
-#include "maps/crash_point.h"
 #include "maps/hash_layout.h"
 #include "maps/lru_uses.h"
 #include "maps/slot_journal.h"

@@ -3,7 +3,7 @@
 
 // For the tests of skep_crashing_hash_maps: the hash maps with crash points at which a process gets a signal.
 
-#include "maps/crash_countdown.h"
+#include "machine/crash_countdown.h"
 
 #include <gtest/gtest.h>
 #include <sys/prctl.h>

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <functional>
 
+#include "machine/crash_point.h"
 #include "machine/lease.h"
 #include "maps/bucket.h"
-#include "maps/crash_point.h"
 #include "maps/element_pool.h"
 #include "maps/field_gaps.h"
 #include "maps/hash_layout.h"

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "maps/crash_countdown.h"
+#include "machine/crash_countdown.h"
 
 #include <gtest/gtest.h>
 

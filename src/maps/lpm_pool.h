@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "maps/crash_point.h"
+#include "machine/crash_point.h"
 #include "maps/lpm_layout.h"
 #include "memory/segment.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "maps/lpm_trie.h"
 
-#include "maps/holder_lock.h"
+#include "machine/holder_lock.h"
 
 // Mutations as such: the lock, the journal, and what is left of a dead writer.
 

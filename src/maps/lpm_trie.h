@@ -6,8 +6,8 @@
 #include <functional>
 #include <string>
 
+#include "machine/crash_point.h"
 #include "machine/lease.h"
-#include "maps/crash_point.h"
 #include "maps/lpm_key.h"
 #include "maps/lpm_layout.h"
 #include "maps/lpm_pool.h"

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "maps/crash_point.h"
+#include "machine/crash_point.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>

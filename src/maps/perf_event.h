@@ -7,8 +7,8 @@
 #include <memory>
 #include <span>
 
+#include "machine/crash_point.h"
 #include "machine/lease.h"
-#include "maps/crash_point.h"
 #include "maps/ringbuf_bell.h"
 #include "memory/file_header.h"
 #include "memory/segment.h"

@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "maps/crash_countdown.h"
+#include "machine/crash_countdown.h"
 
 #include <chrono>
 #include <random>

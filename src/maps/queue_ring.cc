@@ -5,8 +5,8 @@
 #include <cerrno>
 #include <optional>
 
+#include "machine/crash_point.h"
 #include "machine/waiter.h"
-#include "maps/crash_point.h"
 #include "memory/file_header.h"
 #include "memory/shared_copy.h"
 

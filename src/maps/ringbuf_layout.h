@@ -4,7 +4,7 @@
 #include <bit>
 #include <cerrno>
 
-#include "maps/crash_point.h"
+#include "machine/crash_point.h"
 #include "maps/map.h"
 #include "maps/ringbuf_area.h"
 

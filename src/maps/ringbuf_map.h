@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "maps/crash_point.h"
+#include "machine/crash_point.h"
 #include "maps/map.h"
 #include "maps/ringbuf_area.h"
 #include "maps/ringbuf_bell.h"
@@ -48,15 +48,18 @@ namespace skep {
 ///      the acquire load in reserve, the compare-and-swap with the consumer's acquire load).
 ///   O2 Who sees a record's state without kBusy sees its data (release store in finish).
 ///   O3 Records of one thread are in the order of its reserves.
-///   O4 No wake-up is lost: a sleeper has found the ring empty after it said so (RingbufBell), so the first record after
+///   O4 No wake-up is lost: a sleeper has found the ring empty after it said so (RingbufBell), so the first record
+///   after
 ///      that begins at the consumer position, and its owner looks at the word after its locked swap.
 /// Progress: reserve is lock-free while prepared room is left; else one preparer works and the others wait for it, at
 ///   most Waiter::kLimitNanoseconds if it is stopped and not at all once it is dead. submit is wait-free.
-/// Reclamation: none. The record of a dead process becomes kDiscard at the hands of the next preparer that meets it, of a
+/// Reclamation: none. The record of a dead process becomes kDiscard at the hands of the next preparer that meets it, of
+/// a
 ///   consumer that waits (help_consumer), or of the next tenant of its slot.
 /// Locks and their order: preparer alone.
 /// Limits and errno: max_entries a power of two of whole pages, else EINVAL; a record takes length + 8 bytes rounded up
-///   to 8, and one byte of the ring is always free, so at most size - 16 bytes of data; no room: nullptr, EAGAIN for output.
+///   to 8, and one byte of the ring is always free, so at most size - 16 bytes of data; no room: nullptr, EAGAIN for
+///   output.
 /// Differences from the kernel: a record whose owner died is discarded; room that was prepared stays usable although a
 ///   client moves the consumer position back; the mirror is not the data itself (RingbufArea).
 class RingbufMap final : public Map {

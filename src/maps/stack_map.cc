@@ -3,8 +3,8 @@
 
 #include <memory>
 
-#include "maps/crash_point.h"
-#include "maps/holder_lock.h"
+#include "machine/crash_point.h"
+#include "machine/holder_lock.h"
 #include "maps/map_kinds.h"
 #include "maps/queue_map.h"
 #include "memory/shared_copy.h"

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "machine/holder_lock.h"
 #include "machine/lease.h"
-#include "maps/holder_lock.h"
 #include "maps/redo_log.h"
 #include "memory/result.h"
 #include "memory/segment.h"

@@ -8,7 +8,7 @@
 #include <atomic>
 #include <random>
 
-#include "maps/crash_countdown.h"
+#include "machine/crash_countdown.h"
 
 #include "syscall/reference_store.cc"
 //

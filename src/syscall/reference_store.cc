@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
+#include "machine/crash_point.h"
 #include "machine/lease.h"
-#include "maps/crash_point.h"
 #include "object/entry_holds.h"
 
 namespace skep {

@@ -9,7 +9,7 @@
 
 namespace skep {
 
-/// A lock word inside a map that names its holder: 0 free, else ProcessTag << 32 | slot + 1.
+/// A lock word in a segment that names its holder: 0 free, else ProcessTag << 32 | slot + 1.
 ///
 /// Taken under a lease, released by the same thread. A word that a dead process holds is taken over in one step;
 /// whoever took it so repairs what the lock protects, and may die in turn: repairs must bear repeating.

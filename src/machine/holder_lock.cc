@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "maps/holder_lock.h"
+#include "machine/holder_lock.h"
 
 #include <cerrno>
 #include <optional>
