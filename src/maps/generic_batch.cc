@@ -22,6 +22,8 @@ BatchResult generic_lookup_batch(const Map& map, const void* in_cursor, void* ou
   bool started = in_cursor != nullptr;
   int error = 0;
   BatchRuns runs(map, capacity, sink);
+  constexpr uint32_t kMostVanished = 1000;
+  uint32_t vanished = 0;  // since the last key that was there
   for (uint32_t count = 0; count < capacity;) {
     if (auto next = map.next_key(started ? previous.data() : nullptr, runs.key()); !next) {
       error = to_int(next.error());
@@ -30,10 +32,12 @@ BatchResult generic_lookup_batch(const Map& map, const void* in_cursor, void* ou
     std::memcpy(previous.data(), runs.key(), key_size);
     started = true;
     if (auto found = map.lookup(previous.data(), runs.value(), flags); !found) {
-      if (to_int(found.error()) == ENOENT) continue;
-      error = to_int(found.error());
+      const bool is_gone = to_int(found.error()) == ENOENT;
+      if (is_gone && ++vanished <= kMostVanished) continue;
+      error = is_gone ? EINTR : to_int(found.error());
       break;
     }
+    vanished = 0;
     ++count;
     if (!runs.push()) return {.error = EFAULT};
   }

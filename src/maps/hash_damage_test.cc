@@ -22,7 +22,7 @@ class HashDamageTest : public testing::MapTest, public ::testing::WithParamInter
 
   void SetUp() override {
     MapTest::SetUp();
-    map_ = make(spec(GetParam(), 8, 16, kEntries));
+    map_ = make(spec(GetParam(), 8, 16, kEntries, GetParam() == BPF_MAP_TYPE_RHASH ? BPF_F_NO_PREALLOC : 0));
     ASSERT_NE(map_, nullptr);
     layout_ = *HashLayout::of(map_->spec(), machine().shape(), GetParam() == BPF_MAP_TYPE_PERCPU_HASH);
     value_.resize(map_->user_value_size());
@@ -57,8 +57,9 @@ class HashDamageTest : public testing::MapTest, public ::testing::WithParamInter
     const void* from = nullptr;
     for (uint32_t i = 0; i < 2 * kEntries && map_->next_key(from, &next); ++i) from = &next;
     CollectingSink sink(8, value_.size());
-    uint32_t cursor = 0;
+    uint64_t cursor = 0;
     (void)map_->lookup_batch(nullptr, &cursor, UINT32_MAX, 0, sink);
+    for (uint64_t key = 0; key < kEntries; ++key) (void)map_->lookup_batch(&key, &cursor, UINT32_MAX, 0, sink);
   }
 
   std::unique_ptr<Map> map_;
@@ -70,6 +71,18 @@ TEST_P(HashDamageTest, ElementsThatDoNotExist) {
   for (const uint32_t number : {layout_.elements + 1, Bucket::kLink - 1}) {
     each_bucket([number](Bucket& b) {
       for (auto& slot : b.slots) slot = number;
+    });
+    read_in_every_way();
+  }
+}
+
+TEST_P(HashDamageTest, ElementsInEveryChain) {
+  uint32_t element = 0;
+  for (const int tag : {-1, 0x00, 0x80, 0xff}) {
+    each_bucket([&](Bucket& b) {
+      for (auto& slot : b.slots) slot = element++ % layout_.elements + 1;
+      if (tag < 0) return;
+      for (auto& its_tag : b.tags) its_tag = static_cast<uint8_t>(tag);
     });
     read_in_every_way();
   }
@@ -111,11 +124,22 @@ TEST_P(HashDamageTest, ElementsUnderTagsThatAreNotTheirs) {
     read_in_every_way();
     const Lease lease(machine());
     EXPECT_LE(*map_->for_each(lease, [](const void*, void*) { return Visit::kContinue; }), kEntries);
+    CollectingSink sink(8, value_.size());
+    uint64_t cursor = 0;
+    if (GetParam() == BPF_MAP_TYPE_RHASH) {
+      (void)map_->lookup_batch(nullptr, &cursor, UINT32_MAX, 0, sink);
+      EXPECT_LE(sink.elements, kEntries);
+    }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, HashDamageTest, ::testing::Values(BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_HASH),
-                         [](const auto& kind) { return kind.param == BPF_MAP_TYPE_HASH ? "Hash" : "PerCpu"; });
+INSTANTIATE_TEST_SUITE_P(Kinds, HashDamageTest,
+                         ::testing::Values(BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_RHASH),
+                         [](const auto& kind) {
+                           return kind.param == BPF_MAP_TYPE_HASH    ? "Hash"
+                                  : kind.param == BPF_MAP_TYPE_RHASH ? "Rhash"
+                                                                     : "PerCpu";
+                         });
 
 }  // namespace
 }  // namespace skep

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "maps/batch_runs.h"
@@ -55,20 +56,27 @@ class RhashMap final : public HashMap<kKeySize, kPerCpu> {
                    const Copy& copy) const;
 };
 
-/// Makes `key`, padded with zeros, the next one after itself, whether it is in the map or not. False: it was the last.
+/// Makes `key`, padded with zeros, the next one after itself, whether it is in the map or not. False: it was the last,
+/// or what comes next belongs before it: no skep wrote that chain, and a walk would not end.
 template <uint32_t kKeySize, bool kPerCpu>
 bool RhashMap<kKeySize, kPerCpu>::advance(std::byte* key) const {
   const OptionalReaderSection section(this->machine_, this->growing_);
   const auto at = this->probe(key);
   const Bucket& head = this->buckets_[at.bucket];
-  Scratch next(this->key_size());
+  const uint32_t key_room = this->table_.layout().key_room;
+  Scratch next(key_room);
+  std::memset(next.data(), 0, key_room);
   const uint32_t further = this->read_chain(head, [&](uint64_t) {
     const uint32_t element = this->successor(head, at.tag, key);
     if (element != 0) copy_from_shared(next.data(), this->table_.elements().key(element), this->key_size());
     return element;
   });
-  if (further == 0) return this->first_key_from(at.bucket + 1, key);
-  std::memcpy(key, next.data(), this->key_size());
+  if (further == 0 && !this->first_key_from(at.bucket + 1, next.data())) return false;
+  const auto to = this->probe(next.data());
+  const auto place = std::pair(to.bucket, to.tag), old_place = std::pair(at.bucket, at.tag);
+  if (place < old_place) return false;
+  if (place == old_place && compare_stored_keys(next.data(), key, this->key_size()) <= 0) return false;
+  std::memcpy(key, next.data(), key_room);
   return true;
 }
 
