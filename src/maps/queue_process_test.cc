@@ -197,6 +197,56 @@ TEST_P(QueueProcessTest, StoppedProducer) {
   EXPECT_EQ(drain(*map), expected);
 }
 
+// Pushes that stand behind an unfinished one and are not finished either, or never will be, are nothing to wait for;
+// a dead one in front of a value is passed over, whatever else is unfinished.
+TEST_P(QueueProcessTest, SeveralUnfinishedPushes) {
+  if (!queue()) GTEST_SKIP() << "one process at a time changes a stack";
+  enum End { kStops, kDies };
+  const std::vector<std::vector<End>> cases = {{kStops, kStops}, {kStops, kDies},         {kDies, kStops},
+                                               {kDies, kDies},   {kStops, kDies, kStops}, {kDies, kStops, kDies}};
+  for (size_t c = 0; c < cases.size(); ++c) {
+    SCOPED_TRACE("case " + std::to_string(c));
+    auto map = make_keyless(GetParam(), 24, 4);
+    const Lease lease(machine());
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(push(*map, lease, 5) == 0 && pop(*map, lease) == 5);
+    std::vector<pid_t> stopped;
+    std::vector<int64_t> values;
+    for (size_t i = 0; i < cases[c].size(); ++i) {
+      const pid_t producer = spawn([&] {
+        const Lease own(machine());
+        testing::crash_signal = cases[c][i] == kStops ? SIGSTOP : SIGKILL;
+        testing::crash_countdown = 2;
+        ASSERT_EQ(push(*map, own, i + 1), 0);
+      });
+      const int status = wait_for(producer, WUNTRACED);
+      ASSERT_FALSE(WIFEXITED(status));
+      if (!WIFSTOPPED(status)) continue;
+      stopped.push_back(producer);
+      values.push_back(static_cast<int64_t>(i) + 1);
+    }
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(pop(*map, lease), -ENOENT) << "nothing has been pushed yet";
+    EXPECT_EQ(peek(*map), -ENOENT);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+    ASSERT_EQ(push(*map, lease, 9), 0);
+    values.push_back(9);
+    if (stopped.empty()) {
+      EXPECT_EQ(pop(*map, lease), 9);
+      values.clear();
+    } else if (c == 1) {
+      EXPECT_EQ(pop(*map, lease), -ETIMEDOUT) << "what comes first may still come";
+    }
+    for (const pid_t producer : stopped) {
+      kill(producer, SIGCONT);
+      EXPECT_EQ(wait_for(producer), 0);
+    }
+    EXPECT_EQ(map->check().problem, "");
+    EXPECT_EQ(drain(*map), values);
+    for (uint64_t i = 0; i < 4; ++i) ASSERT_EQ(push(*map, lease, i), 0) << "all of the capacity is there again";
+    EXPECT_EQ(push(*map, lease, 30), E2BIG);
+  }
+}
+
 // Producers and consumers are killed all the time. Every record that a producer knows it pushed comes out once, but for
 // those that a dying consumer had in its hands; none comes out that nobody pushed.
 TEST_P(QueueProcessTest, EveryRecordIsCounted) {

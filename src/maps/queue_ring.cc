@@ -302,7 +302,7 @@ int QueueRing::pass_to_read(uint64_t& at, uint64_t word, ClaimWait& wait) const 
   const int64_t ahead = rounds_ahead(word, at);
   if (ahead < 0) return EIO;
   if (ahead == 0) {
-    if (state == kEmpty || (state == kPushing && nothing_behind(at))) return ENOENT;
+    if (state == kEmpty || (state == kPushing && nothing_behind(at, word))) return ENOENT;
     if (state == kFull) return 0;  // somebody has just committed or put it back
     if (word == wait.dead()) {
       at = next(at);
@@ -316,12 +316,18 @@ int QueueRing::pass_to_read(uint64_t& at, uint64_t word, ClaimWait& wait) const 
   return wait.pass() ? 0 : EIO;
 }
 
-/// Whether no push has claimed the position after `at`. Then none had when the cell of `at` was looked at.
-bool QueueRing::nothing_behind(uint64_t at) const {
-  const uint64_t after = next(at);
-  const uint64_t word = cell_at(after).word.load(std::memory_order_acquire);
-  const int64_t ahead = rounds_ahead(word, after);
-  return ahead < 0 || (ahead == 0 && state_of(word) == kEmpty);
+/// Whether no push behind the unfinished one `claim` at `at` has been finished: behind it are only unfinished ones and
+/// cells that dead producers left. Then none had been when the cell of `at` was looked at.
+bool QueueRing::nothing_behind(uint64_t at, uint64_t claim) const {
+  uint64_t behind = next(at);
+  for (uint64_t steps = 0; steps < capacity_; ++steps, behind = next(behind)) {
+    const uint64_t word = cell_at(behind).word.load(std::memory_order_acquire);
+    const int64_t ahead = rounds_ahead(word, behind);
+    if (ahead < 0 || (ahead == 0 && state_of(word) == kEmpty)) break;
+    const bool is_left = ahead == 1 && state_of(word) == kEmpty;  // or consumed, if the claim has gone meanwhile
+    if (!is_left && !(ahead == 0 && state_of(word) == kPushing)) return false;
+  }
+  return cell_at(at).word.load(std::memory_order_relaxed) == claim;
 }
 
 QueueRing::Census QueueRing::census() const {

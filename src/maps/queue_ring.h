@@ -49,7 +49,7 @@ namespace skep {
 ///   O4. A full push that drops does both in one step: nobody can push or pop in between.
 ///
 /// Progress: pushes into different cells do not wait for each other. Pop and peek wait for a push that has claimed the
-///   oldest position and not yet committed, if anything stands behind it; a push waits for one that has claimed the
+///   oldest position and not yet committed, if a value stands behind it; a push waits for one that has claimed the
 ///   cell a whole round before. Both wait until the other side has copied one value. A reader whose copy was overtaken
 ///   kAttempts times claims the cell, so that producers that drop cannot starve it.
 ///   A claimant that is dead is found by whoever waits for it (alive() after 200 microseconds) and its claim undone by
@@ -130,7 +130,7 @@ class QueueRing {
   Status pop_slowly(ProcessTag self, void* value);
   int pass_to_push(uint64_t& at, uint64_t word, bool overwrite, ClaimWait& wait) const;
   int pass_to_read(uint64_t& at, uint64_t word, ClaimWait& wait) const;
-  [[nodiscard]] bool nothing_behind(uint64_t at) const;
+  [[nodiscard]] bool nothing_behind(uint64_t at, uint64_t claim) const;
   [[nodiscard]] Status read_claimed(ProcessTag process, uint64_t at, uint64_t word, void* value, bool consume) const;
   void fill(Cell& cell, uint64_t at, const void* value) const;
   void take_out(Cell& cell, void* value) const;
