@@ -18,8 +18,8 @@ constexpr char kUsage[] =
     "  --rounds N    how many rounds to take the median of (default 9, quick 3)\n"
     "  --json FILE   also write the result there\n"
     "  --traces DIR  also replay the key traces *.u64 and *.u64.xz in DIR (default $SKEP_BENCH_TRACES)\n"
-    "  --only PART   measure only commands, lookups, helpers, tries, memory, lru, lru-hits, queues, rings, nested or\n"
-    "                timers\n";
+    "  --only PART   measure only commands, lookups, helpers, tries, memory, lru, lru-hits, queues, rings, nested,\n"
+    "                timers or programs\n";
 
 struct Options {
   bool quick = false;
@@ -106,9 +106,10 @@ int main(int argc, char** argv) {
   const struct {
     const char* name;
     void (*add)(Suite&, const Plan&);
-  } parts[] = {{"commands", add_commands}, {"lookups", add_lookups}, {"helpers", add_helpers},   {"tries", add_tries},
-               {"memory", add_memory},     {"lru", add_lru_speed},   {"lru-hits", add_lru_hits}, {"queues", add_queues},
-               {"rings", add_rings},       {"nested", add_nested},   {"timers", add_timers}};
+  } parts[] = {{"commands", add_commands}, {"lookups", add_lookups}, {"helpers", add_helpers},
+               {"tries", add_tries},       {"memory", add_memory},   {"lru", add_lru_speed},
+               {"lru-hits", add_lru_hits}, {"queues", add_queues},   {"rings", add_rings},
+               {"nested", add_nested},     {"timers", add_timers},   {"programs", add_programs}};
 
   Suite suite;
   for (const auto& part : parts) {

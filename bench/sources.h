@@ -29,5 +29,7 @@ void add_memory(Suite& suite, const Plan& plan);
 void add_lru_speed(Suite& suite, const Plan& plan);
 void add_lru_hits(Suite& suite, const Plan& plan);
 void add_nested(Suite& suite, const Plan& plan);
+/// Tail calls, walks, redirections, events, stacks and pages: whole programs, interpreted.
+void add_programs(Suite& suite, const Plan& plan);
 
 }  // namespace skep::bench
