@@ -2,6 +2,7 @@
 // Which maps can be mapped into memory how: one line per map, one word (ok, or the errno) per way of mapping it.
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,6 +98,23 @@ static void try_others(void) {
   }
 }
 
+// An array that could be mapped but for what is in its values.
+static int make_locked(void) {
+  struct btf *types = btf__new_empty();
+  const int word = btf__add_int(types, "unsigned int", 4, 0);
+  const int lock = btf__add_struct(types, "bpf_spin_lock", 4);
+  btf__add_field(types, "val", word, 0, 0);
+  const int value = btf__add_struct(types, "value", 8);
+  btf__add_field(types, "lock", lock, 0, 0);
+  btf__add_field(types, "number", word, 32, 0);
+  if (btf__load_into_kernel(types) != 0) return -1;
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE, .btf_fd = btf__fd(types),
+              .btf_key_type_id = word, .btf_value_type_id = value);
+  const int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "mmap_rules", 4, 8, 4, &options);
+  btf__free(types);
+  return map;
+}
+
 int main(int count, char **arguments) {
   if (count > 1 && strcmp(arguments[1], "others") == 0) {
     try_others();
@@ -111,6 +129,7 @@ int main(int count, char **arguments) {
   try_all("wronly", make(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE | BPF_F_WRONLY));
   try_all("rdonly_prog", make(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE | BPF_F_RDONLY_PROG));
   try_all("wronly_prog", make(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE | BPF_F_WRONLY_PROG));
+  try_all("locked", make_locked());
 
   void *writable = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
   word("freeze while writable:", bpf_map_freeze(map) != 0);

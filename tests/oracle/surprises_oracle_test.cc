@@ -7,9 +7,13 @@
 
 #include <algorithm>
 #include <array>
+#include <fstream>
+#include <sstream>
 #include <vector>
 
 #include "btf/btf_builder.h"
+#include "kind_forms.h"
+#include "syscall/fdinfo.h"
 #include "syscall/prog_commands_test_support.h"
 
 namespace skep {
@@ -198,6 +202,71 @@ TEST_F(SurprisesOracle, AChildsMappingKeepsAMapFromFreezing) {
     face.note("child", status);
     face.note("nobody maps it", freeze(face, map));
     ::close(map);
+  });
+}
+
+/// What /proc shows of a map of each kind, new and frozen, but for what is each side's own.
+TEST_F(SurprisesOracle, FdinfoOfEveryKind) {
+  compare([&](Face& face) {
+    for (const oracle::KindForm& form : oracle::kind_forms()) {
+      if (form.needs_btf) continue;
+      const int inner = make(face, BPF_MAP_TYPE_HASH, 4);
+      bpf_attr attr = map_attr(form.type, form.key_size, form.value_size, form.max_entries, form.flags);
+      if (form.of_maps) attr.inner_map_fd = static_cast<uint32_t>(inner);
+      const int map = face.call(BPF_MAP_CREATE, attr);
+      face.expect(form.name, map);
+      for (const bool frozen : {false, true}) {
+        if (frozen) face.note("freeze", freeze(face, map));
+        std::stringstream text;
+        if (face.is_kernel()) {
+          text << std::ifstream("/proc/self/fdinfo/" + std::to_string(map)).rdbuf();
+        } else {
+          text << fdinfo_text(*process_, map);
+        }
+        for (std::string line; std::getline(text, line);) {
+          const std::string name = line.substr(0, line.find('\t'));
+          const bool own = name == "mnt_id:" || name == "ino:" || name == "memlock:" || name == "map_id:";
+          face.note(form.name, own ? name : line);
+        }
+      }
+      ::close(map);
+      ::close(inner);
+    }
+  });
+}
+
+/// What clients find of the stacks that a program kept: under numbers that are each side's own.
+TEST_F(SurprisesOracle, NumbersOfStacks) {
+  compare([](Face& face) {
+    for (const bool take : {false, true}) {
+      const int map = face.call(BPF_MAP_CREATE, map_attr(BPF_MAP_TYPE_STACK_TRACE, 4, 80, 64));
+      constexpr int32_t kUserStack = 256, kGetStackId = 27;
+      ProgramToLoad keeper = program(
+          {load_map(r2, static_cast<uint32_t>(map)), mov(r3, kUserStack), assembler::call(kGetStackId), exit_()});
+      keeper.type = BPF_PROG_TYPE_RAW_TRACEPOINT;
+      const int fd = keeper.load(face);
+      bpf_attr run = run_attr(fd);
+      face.expect("run", face.call(BPF_PROG_TEST_RUN, &run, sizeof run));
+      const uint32_t number = run.test.retval, other = (number + 1) % 64;
+      uint32_t next = 99;
+      std::array<uint64_t, 10> stack{};
+      face.note("in range", number < 64);
+      for (int round = 0; round < 2; ++round) {
+        face.note("first", face.call(BPF_MAP_GET_NEXT_KEY, element_attr(map, nullptr, &next)));
+        face.note("it", next == number);
+        face.note("after it", face.call(BPF_MAP_GET_NEXT_KEY, element_attr(map, &number, &next)));
+        face.note("lookup", face.call(BPF_MAP_LOOKUP_ELEM, element_attr(map, &number, stack.data())));
+        face.note("has a frame", stack[0] != 0);
+        face.note("lookup of another", face.call(BPF_MAP_LOOKUP_ELEM, element_attr(map, &other, stack.data())));
+        for (const uint64_t flags : {0U, 1U, 2U})
+          face.note("update", face.call(BPF_MAP_UPDATE_ELEM, element_attr(map, &number, stack.data(), flags)));
+        face.note("delete of another", face.call(BPF_MAP_DELETE_ELEM, element_attr(map, &other, nullptr)));
+        face.note("end", take ? face.call(BPF_MAP_LOOKUP_AND_DELETE_ELEM, element_attr(map, &number, stack.data()))
+                              : face.call(BPF_MAP_DELETE_ELEM, element_attr(map, &number, nullptr)));
+      }
+      ::close(fd);
+      ::close(map);
+    }
   });
 }
 
