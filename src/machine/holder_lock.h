@@ -32,6 +32,11 @@ class HolderLock {
     word.store(0, std::memory_order_release);  // pairs with the acquire in acquire()
   }
 
+  /// Who holds it now; no process: nobody.
+  [[nodiscard]] static ProcessTag holder(const std::atomic<uint64_t>& word) {
+    return {static_cast<uint32_t>(word.load(std::memory_order_acquire) >> 32)};
+  }
+
  private:
   static Result<Taken> acquire_contended(Machine& machine, std::atomic<uint64_t>& word, uint64_t mine);
 };

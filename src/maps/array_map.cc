@@ -201,6 +201,11 @@ void ArrayMap::settle(const Lease& lease, void* value) {
   if (striped_ && offset / stride_ < max_entries_) (void)striped_->settle(lease, offset / stride_);
 }
 
+void ArrayMap::settle_dead(const Lease& lease, void* value) {
+  const auto offset = static_cast<uint64_t>(static_cast<std::byte*>(value) - values_);
+  if (striped_ && offset / stride_ < max_entries_ && striped_->left_by_dead(offset / stride_)) settle(lease, value);
+}
+
 bool ArrayMap::copy_key(const void* value, void* key) const {
   const auto offset = static_cast<uint64_t>(static_cast<const std::byte*>(value) - values_);
   const uint64_t index = offset / stride_;

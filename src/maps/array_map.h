@@ -45,6 +45,7 @@ class ArrayMap final : public Map {
   Result<uint64_t> for_each(const Lease& lease, const std::function<Visit(const void*, void*)>& visit) override;
   Status modify(const Lease& lease, const void* key, const std::function<void(void*)>& change) override;
   void settle(const Lease& lease, void* value) override;
+  void settle_dead(const Lease& lease, void* value) override;
   bool copy_key(const void* value, void* key) const override;
   [[nodiscard]] BatchSupport batch_support() const override { return {.lookup = true, .update = true}; }
   [[nodiscard]] CheckReport check() const override;

@@ -316,5 +316,48 @@ TEST_F(HashCrashTest, RepairersDieToo) {
   }
 }
 
+/// What a value's fields own ends with the value, also where its deleter died before it came to that: whoever is about
+/// to act for such a field settles the value first.
+TEST_F(HashCrashTest, FieldsOfValuesThatTheDeadUnlinked) {
+  MapSpec with_timer = hash(24, 16);
+  with_timer.fields.timer = 0;
+  const std::function<void(const Subject&)> operations[] = {[](const Subject& s) { s.erase(3); },
+                                                            [](const Subject& s) { s.put(3, 2); }};
+  for (const auto& operation : operations) {
+    int left_armed = 0;
+    int point = 1;
+    for (bool died = true; died; ++point) {
+      SCOPED_TRACE("crash point " + std::to_string(point));
+      auto map = make(with_timer);
+      const auto key = key_of(3, 8);
+      uint64_t* value = nullptr;
+      {
+        const Lease lease(machine(), Lease::Cpu{0});
+        put_first({*map, lease}, 10);
+        value = static_cast<uint64_t*>(map->find(lease, key.data()));
+        __atomic_store_n(value, 0x1234, __ATOMIC_RELAXED);
+      }
+      died = dies(*map, [&](Map& m) {
+        const Lease lease(machine(), Lease::Cpu{1});
+        testing::crash_countdown = point;
+        operation({m, lease});
+        testing::crash_countdown = 0;
+      });
+      const Lease lease(machine(), Lease::Cpu{0});
+      const bool gone = map->find(lease, key.data()) != value;
+      left_armed += gone && *value != 0;
+      map->settle_dead(lease, value);
+      if (map->find(lease, key.data()) == value) {
+        EXPECT_EQ(*value, 0x1234u);
+        EXPECT_FALSE(gone);
+      } else {
+        EXPECT_EQ(*value, 0u);
+      }
+    }
+    EXPECT_GT(left_armed, 0);
+    files_clear();
+  }
+}
+
 }  // namespace
 }  // namespace skep

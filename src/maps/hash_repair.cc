@@ -59,7 +59,10 @@ void HashTable::settle(const Lease& lease, uint32_t element) {
   for (uint32_t slot = 0; slot < pool_.pool().slots_seen.load(std::memory_order_acquire); ++slot) {
     const SlotJournal& journal = pool_.journal(slot);
     const uint32_t process = journal.process.load(std::memory_order_acquire);
-    if (process == 0 || journal.in_place.load(std::memory_order_acquire) != element) continue;
+    if (process == 0 || (journal.in_place.load(std::memory_order_acquire) != element &&
+                         load(journal.to_free) != element && load(journal.replaced) != element)) {
+      continue;
+    }
     if (machine_.alive(ProcessTag{process})) continue;
     if (repair({.slot = lease.slot()}, slot, process) != 0) return;
   }

@@ -178,6 +178,8 @@ class Map {
   /// Completes what a dead process left half-done in `value`, which a find() gave: for whoever took the value's lock
   /// over from a dead holder (maps/value_lock.h). Nothing to do for the kinds without such values.
   virtual void settle(const Lease& lease, void* value);
+  /// The same for whoever is about to act for a field of the value: waits for nobody who lives.
+  virtual void settle_dead(const Lease& lease, void* value) { settle(lease, value); }
 
   /// Copies the key (key_size bytes) of the element whose value is at `value`, which a find() gave. False: no such
   /// place, or a kind whose values have no special fields that need it.

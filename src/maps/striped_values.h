@@ -91,6 +91,12 @@ class StripedValues {
   /// Whether no write of this element's stripe is under way; then a word written directly is not undone by a repair.
   [[nodiscard]] bool quiet(uint64_t element) const { return (log_of(element).begin_read() & 1) == 0; }
 
+  /// Whether a process that died holds the stripe of `element`.
+  [[nodiscard]] bool left_by_dead(uint64_t element) const {
+    const ProcessTag holder = HolderLock::holder(stripe_of(element).lock);
+    return holder != ProcessTag{} && holder != machine_.self() && !machine_.alive(holder);
+  }
+
   /// Waits for the stripe of `element`, completing a dead writer's write.
   Status settle(const Lease& lease, uint64_t element) const {
     const Held held(*this, lease, element);
