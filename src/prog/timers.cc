@@ -15,7 +15,7 @@
 
 namespace skep {
 
-thread_local uint64_t t_running_timer = 0;
+thread_local const TimerField* t_running_timer = nullptr;
 
 /// Keeps the locks of all tables of this process across fork(2), so that the child finds them whole.
 class TimerForks {
@@ -49,7 +49,7 @@ class TimerForks {
         (void)timers->task_work_.release();
         timers->running_.store(0);
         timers->sleeping_until_ = 0;
-        t_running_timer = 0;
+        t_running_timer = nullptr;
       }
       timers->unlock();
     }
@@ -114,7 +114,7 @@ int64_t Timers::initialise(const TimerPlace& place, uint32_t clock) {
   if (word != 0 && !is_dead(word)) return -EBUSY;
   if (!has_users(*place.map)) return -EPERM;
   if (!place.field->change(word, TimerField::unowned(clock))) return -EBUSY;
-  place.field->set_state(TimerField::kIdle);
+  (void)place.field->claim(TimerField::owner_of(word));  // a dead one's
   return 0;
 }
 
@@ -134,6 +134,7 @@ int64_t Timers::set_callback(const TimerPlace& place, const DecodedCode& code, u
   }
   std::vector<TimerTable::Record> kept;
   const Held held(*this);
+  if (thread_ == nullptr && !start_thread()) return -ENOMEM;
   for (; word != 0; word = place.field->word()) {
     if (TimerTable::Record* mine = table_.find(word); mine != nullptr && TimerField::owner_of(word).value == self_) {
       std::swap(mine->code, made.code);
@@ -150,11 +151,12 @@ int64_t Timers::set_callback(const TimerPlace& place, const DecodedCode& code, u
       (void)table_.give_back(*number);  // empty
       continue;
     }
-    place.field->set_state(TimerField::kIdle);
+    (void)place.field->claim(TimerField::owner_of(word));
     made.turn = record.turn;
     made.queued = record.queued;
     made.word = own;
     record = std::move(made);
+    if (sleeping_until_ == TimerTable::kNever) wake();  // it has a table to look after
     return 0;
   }
   return -EINVAL;
@@ -184,11 +186,12 @@ int64_t Timers::arm(const TimerPlace& place, uint64_t word, uint64_t due, uint32
     if (record == nullptr) return -EINVAL;
     if (TimerField::clock_of(word) == TimerField::kWork && record->due != TimerTable::kNever) return 0;
     record->pinned_cpu = pinned_cpu;
-    // While the callback runs, that is what others see of the timer; the thread says what comes after it.
-    if (running_.load(std::memory_order_relaxed) != word) place.field->set_state(TimerField::kArmed);
+    if (record->due == TimerTable::kNever) {
+      const TimerField::Armed armed = place.field->arm(word);
+      if (armed == TimerField::Armed::kMoved) return -EINVAL;
+      if (armed == TimerField::Armed::kClaimed) return 0;
+    }
     earlier = table_.arm(*record, TimerField::record_of(word), due) && due < sleeping_until_;
-    if (thread_ == nullptr && !start_thread()) [[unlikely]]
-      return -ENOMEM;
   }
   if (earlier) wake();
   return 0;
@@ -198,9 +201,9 @@ int64_t Timers::cancel(const TimerPlace& place) {
   for (;;) {
     const uint64_t word = place.field->word();
     if (word == 0) return -EINVAL;
-    if (word == t_running_timer) return -EDEADLK;
+    if (t_running_timer != nullptr && must_wait(*place.field)) return -EDEADLK;
     const ProcessTag owner = TimerField::owner_of(word);
-    if (owner == ProcessTag{}) return 0;
+    if (owner == ProcessTag{}) return wait_for_callback(*place.field);
     if (owner != machine_.self()) {
       if (const int64_t done = cancel_foreign(place, word); done != -EAGAIN) return done;
       continue;
@@ -210,13 +213,14 @@ int64_t Timers::cancel(const TimerPlace& place) {
       TimerTable::Record kept;
       const Held held(*this);
       if (!place.field->change(word, TimerField::unowned(TimerField::clock_of(word)))) continue;
-      place.field->set_state(TimerField::kIdle);
+      (void)place.field->claim(owner);
       if (TimerTable::Record* record = table_.find(word)) {
         was_armed = record->due != TimerTable::kNever;
         kept = table_.give_back(TimerField::record_of(word));
       }
     }
-    wait_for_callback(word);
+    (void)wait_for_callback(*place.field);
+    while (running_.load(std::memory_order_acquire) == word) ::sched_yield();  // of a value that has gone meanwhile
     return was_armed ? 1 : 0;
   }
 }
@@ -224,24 +228,34 @@ int64_t Timers::cancel(const TimerPlace& place) {
 int64_t Timers::cancel_foreign(const TimerPlace& place, uint64_t word) {
   const ProcessTag owner = TimerField::owner_of(word);
   const bool alive = machine_.alive(owner);
-  if (alive && t_running_timer != 0 && place.field->state() == TimerField::kRunning) return -EDEADLK;
   const uint64_t idle = TimerField::unowned(TimerField::clock_of(word));
   if (!place.field->change(word, idle)) return -EAGAIN;
-  const uint64_t state = alive ? place.field->state() : uint64_t{TimerField::kIdle};  // TimerField, Ordering 2
-  if (state != TimerField::kRunning) return state == TimerField::kArmed ? 1 : 0;
-  if (t_running_timer != 0) {  // it has just begun
-    (void)place.field->change(idle, word);
-    return -EDEADLK;
-  }
-  for (uint32_t round = 1; place.field->state() == TimerField::kRunning; ++round) {
-    if (round % 1024 == 0 && !machine_.alive(owner)) break;
+  const bool was_armed = place.field->claim(owner) && alive;
+  const int64_t waited = wait_for_callback(*place.field);
+  if (was_armed) return 1;
+  if (waited != 0) (void)place.field->change(idle, word);  // it has just begun
+  return waited;
+}
+
+/// In a callback: whether it would have to wait for itself, or for one of another process, which may wait for it.
+bool Timers::must_wait(const TimerField& field) const {
+  const ProcessTag runner = field.runner();
+  if (runner == machine_.self()) return t_running_timer == &field;
+  return runner != ProcessTag{} && machine_.alive(runner);
+}
+
+/// Waits for the end of the callback of this timer that runs, in whatever process. 0; EDEADLK: see must_wait().
+int64_t Timers::wait_for_callback(TimerField& field) const {
+  const ProcessTag runner = field.runner();
+  if (runner == ProcessTag{}) return 0;
+  if (t_running_timer != nullptr) return must_wait(field) ? -EDEADLK : 0;
+  const bool own = runner == machine_.self();
+  for (uint32_t round = 1; field.runner() == runner; ++round) {
+    if (own && running_.load(std::memory_order_acquire) == 0) break;  // nobody who runs one said so
+    if (round % 1024 == 0 && !machine_.alive(runner)) field.end(runner);
     ::sched_yield();
   }
   return 0;
-}
-
-void Timers::wait_for_callback(uint64_t word) const {
-  while (running_.load(std::memory_order_acquire) == word) ::sched_yield();
 }
 
 std::optional<uint32_t> Timers::take_record(std::vector<TimerTable::Record>& kept) {
@@ -251,11 +265,15 @@ std::optional<uint32_t> Timers::take_record(std::vector<TimerTable::Record>& kep
 
 /// Lets the records go whose fields do not name them any more.
 void Timers::sweep(std::vector<TimerTable::Record>& kept) {
-  for (uint32_t number = 0; number < table_.size(); ++number) {
+  for (uint32_t begin = 0; begin < table_.size(); begin += kSweepAtOnce) sweep_part(begin, kept);
+  sweep_at_ = uint64_t{table_.used()} * 2 + kSweepSlack;
+}
+
+void Timers::sweep_part(uint32_t begin, std::vector<TimerTable::Record>& kept) {
+  for (uint32_t number = begin; number < std::min(table_.size(), begin + kSweepAtOnce); ++number) {
     const TimerTable::Record& record = table_.record(number);
     if (record.word != 0 && record.field->word() != record.word) kept.push_back(table_.give_back(number));
   }
-  sweep_at_ = uint64_t{table_.used()} * 2 + kSweepSlack;
 }
 
 }  // namespace skep

@@ -14,8 +14,8 @@
 
 namespace skep {
 
-/// The word of the timer whose callback this thread runs; 0: none.
-extern thread_local uint64_t t_running_timer;
+/// The timer whose callback this thread runs; null: none.
+extern thread_local const TimerField* t_running_timer;
 
 /// Where a program's bpf_timer is.
 struct TimerPlace {
@@ -35,11 +35,14 @@ struct TimerPlace {
 /// Invariants
 ///   1. Callbacks of one process run one after the other, in its timer thread, each under a lease of a CPU of its own.
 ///   2. A callback begins only while the field names its record, and after the time that the last start asked for.
-///   3. What a record keeps alive (program, map) goes when the timer is cancelled or moved, after the time for which it
-///      was armed, or when the table is swept because it grew, whichever comes first.
-/// Ordering: after cancel() returned 0 or 1 no callback runs, and what the last one did is visible.
+///   3. What a record keeps alive (program, map) goes when the timer is cancelled, or at most kSweepInterval (and the
+///      length of the callbacks then under way) after it was moved, its value went, or its map lost its users.
+/// Ordering: after cancel() returned 0 or 1 no callback runs, in whatever process, and what the last one did is
+/// visible.
+///   Of several that cancel at the same time each waits.
 /// Progress: start takes a spin lock that is held for tens of instructions; cancel waits for the end of a running
-///   callback. The thread is started with the first timer that is armed. It sleeps until the first timer is due.
+///   callback. The thread is started with the first timer that has a callback. It sleeps until the first timer is due,
+///   but not longer than kSweepInterval while there are timers.
 /// Fork: a child has no timers and no thread; the parent's go on in the parent.
 /// Death: a process that dies takes its timers along. Their fields name a dead process from then on: such a timer is
 ///   idle, without a callback, and may be initialised anew.
@@ -81,15 +84,19 @@ class Timers {
   friend class TimerForks;
 
   static constexpr uint64_t kSweepSlack = 1024;
+  static constexpr uint64_t kSweepInterval = 1'000'000'000;  // ns
+  static constexpr uint32_t kSweepAtOnce = 256;              // records that are looked at under one hold of the lock
 
   int64_t initialise(const TimerPlace& place, uint32_t clock);
   int64_t arm(const TimerPlace& place, uint64_t word, uint64_t due, uint32_t pinned_cpu);
   [[nodiscard]] bool has_users(const MapBinding& map) const;
   [[nodiscard]] bool is_dead(uint64_t word) const;
   int64_t cancel_foreign(const TimerPlace& place, uint64_t word);
-  void wait_for_callback(uint64_t word) const;
+  [[nodiscard]] bool must_wait(const TimerField& field) const;
+  int64_t wait_for_callback(TimerField& field) const;
   std::optional<uint32_t> take_record(std::vector<TimerTable::Record>& kept);
   void sweep(std::vector<TimerTable::Record>& kept);
+  void sweep_part(uint32_t begin, std::vector<TimerTable::Record>& kept);
   bool start_thread();
   void wake();
 
@@ -97,8 +104,12 @@ class Timers {
   void work();
   void sleep_until(uint64_t due, uint32_t seen) const;
   void run_due(uint32_t number, uint64_t word);
+  bool begin_callback(uint32_t number, uint64_t word, TimerField& field);
   [[nodiscard]] bool lost_users(const MapBinding& map, uint64_t now);
   void let_go(uint32_t number, uint64_t word);
+  void look_after_records(uint64_t now);
+  [[nodiscard]] uint32_t sweep_maps(std::vector<uint32_t>& maps);
+  void end_timers_of(uint32_t map);
 
   void lock();
   void unlock() { locked_.store(false, std::memory_order_release); }
@@ -120,6 +131,7 @@ class Timers {
   std::unique_ptr<TaskWork> task_work_;  // the thread's own
   uint32_t users_map_ = 0;               // the thread's own: the map that was found to have users last, and when
   uint64_t users_seen_ = 0;
+  uint64_t next_sweep_ = TimerTable::kNever;  // the thread's own; kNever: there was no timer at the last one
 };
 
 /// The lock, while it lives; what is taken out of the table under it is destroyed after it.

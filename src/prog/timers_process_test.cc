@@ -9,6 +9,7 @@ namespace {
 
 using testing::kHour;
 using testing::kValueSize;
+using testing::Slow;
 using testing::TimersTest;
 
 TEST_F(TimersTest, AForkedChildHasTimersOfItsOwn) {
@@ -68,6 +69,70 @@ TEST_F(TimersTest, NothingRunsAfterCancelByAnotherProcess) {
     ASSERT_EQ(start(0, round % 64 * 500), 0);
     armed->store(round);
     ASSERT_TRUE(eventually([&] { return cancelled->load() == round; })) << round;
+  }
+  EXPECT_EQ(child.wait(), 0);
+}
+
+// The first who cancels takes the timer away, a third process moves it meanwhile, and all others still wait.
+TEST_F(TimersTest, EveryProcessThatCancelsWaitsForTheCallback) {
+  make_slow_map();
+  for (int round = 0; round < 10; ++round) {
+    prepare_timer(0);
+    ASSERT_EQ(start(0, 0), 0);
+    ASSERT_TRUE(eventually([&] { return slow(0) != Slow::kNotYet; }));
+    const auto cancels = [&] { return timers_->cancel(place(0)) == 0 && slow(0) == Slow::kHasRun; };
+    Child first(cancels);
+    Child mover([&] { return timers_->set_callback(place(0), program_->code(), callback_) == 0 && cancels(); });
+    Child last(cancels);
+    EXPECT_EQ(first.wait(), 0) << round;
+    EXPECT_EQ(mover.wait(), 0) << round;
+    EXPECT_EQ(last.wait(), 0) << round;
+    end_slow(0);
+  }
+}
+
+TEST_F(TimersTest, ACallbackWaitsForThatOfTheProcessBefore) {
+  make_slow_map();
+  prepare_timer(0);
+  ASSERT_EQ(start(0, 0), 0);
+  ASSERT_TRUE(eventually([&] { return slow(0) != Slow::kNotYet; }));
+  Child mover([&] {
+    if (timers_->set_callback(place(0), program_->code(), callback_) != 0 || start(0, 0) != 0) return false;
+    if (!eventually([&] { return place(0).field->runner() == machine().self(); })) return false;
+    return eventually([&] { return place(0).field->runner() == ProcessTag{}; });
+  });
+  EXPECT_EQ(mover.wait(), 0);
+  EXPECT_EQ(slow(0), Slow::kHasRun);
+  EXPECT_EQ(count(0), 0u) << "two at the same time";
+}
+
+// start() here against cancel() there: an armed timer is either cancelled or runs, never neither.
+TEST_F(TimersTest, WhatCancelDoesNotCountRuns) {
+  make_map(BPF_MAP_TYPE_ARRAY, 1);
+  ASSERT_EQ(timers_->init(place(0), 1), 0);
+  SharedPage<std::atomic<uint32_t>> round_of_child(0u);
+  SharedPage<std::atomic<uint64_t>> cancelled(uint64_t{0});
+  constexpr uint32_t kRounds = 3000;
+  Child child([&] {
+    for (uint32_t round = 1; round <= kRounds; ++round) {
+      while (round_of_child->load() != 2 * round - 1) sched_yield();
+      for (uint32_t i = 0; i < round % 200; ++i) __builtin_ia32_pause();
+      const int64_t result = timers_->cancel(place(0));
+      if (result != 0 && result != 1) return false;
+      cancelled->fetch_add(static_cast<uint64_t>(result));
+      round_of_child->store(2 * round);
+    }
+    return true;
+  });
+  uint64_t started = 0;
+  for (uint32_t round = 1; round <= kRounds; ++round) {
+    ASSERT_EQ(timers_->set_callback(place(0), program_->code(), callback_), 0);
+    round_of_child->store(2 * round - 1);
+    const int64_t result = start(0, 0);
+    ASSERT_TRUE(result == 0 || result == -EINVAL) << result;
+    started += result == 0;
+    ASSERT_TRUE(eventually([&] { return round_of_child->load() == 2 * round; })) << round;
+    ASSERT_EQ(started, cancelled->load() + count(0)) << round;
   }
   EXPECT_EQ(child.wait(), 0);
 }

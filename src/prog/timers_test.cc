@@ -2,6 +2,7 @@
 #include <atomic>
 #include <thread>
 
+#include "prog/program_references.h"
 #include "prog/timers_test_support.h"
 
 namespace skep {
@@ -10,14 +11,30 @@ namespace {
 using namespace assembler;
 using testing::kHour;
 using testing::kValueSize;
+using testing::Slow;
 using testing::TimersTest;
 
-TEST_F(TimersTest, NoThreadUntilATimerIsArmed) {
+/// Maps have users until somebody says that they have none.
+class NoUsersLater : public ProgramReferences {
+ public:
+  using ProgramReferences::ProgramReferences;
+  [[nodiscard]] bool has_users(uint32_t) const override { return used; }
+  bool entry_ended(const MapBinding&, const ReadyEvent&, uint64_t) override { return false; }
+  std::atomic<bool> used{true};
+
+ protected:
+  const MapBinding* open_map(uint32_t) override { return nullptr; }
+  const ReadyProgram* open_program(uint32_t) override { return nullptr; }
+  const ReadyEvent* open_event(uint32_t) override { return nullptr; }
+};
+
+TEST_F(TimersTest, NoThreadUntilATimerHasACallback) {
   make_map(BPF_MAP_TYPE_ARRAY, 1);
-  prepare_timer(0);
+  ASSERT_EQ(timers_->init(place(0), 1), 0);
   EXPECT_FALSE(timers_->has_thread());
-  EXPECT_EQ(start(0, 0), 0);
+  ASSERT_EQ(timers_->set_callback(place(0), program_->code(), callback_), 0);
   EXPECT_TRUE(timers_->has_thread());
+  EXPECT_EQ(start(0, 0), 0);
   EXPECT_TRUE(eventually([&] { return count(0) == 1; }));
 }
 
@@ -76,6 +93,57 @@ TEST_F(TimersTest, RecordsOfDeletedValuesAreLetGo) {
     ASSERT_EQ(timers_->cancel(place(key)), -EINVAL);
   }
   EXPECT_LE(timers_->count(), 3000u);
+}
+
+TEST_F(TimersTest, IdleTimersOfDeletedValuesAreLetGoInTime) {
+  make_map(BPF_MAP_TYPE_HASH, 4);
+  for (uint32_t key = 0; key < 4; ++key) prepare_timer(key);
+  ASSERT_EQ(start(3, kHour), 0);
+  for (const uint32_t key : {0U, 1U, 3U}) {
+    const Lease lease(machine());
+    ASSERT_TRUE(maps_[0]->erase(lease, &key));
+  }
+  EXPECT_TRUE(eventually([&] { return timers_->count() == 1; }));
+  const uint32_t last = 2;
+  {
+    const Lease lease(machine());
+    ASSERT_TRUE(maps_[0]->erase(lease, &last));
+  }
+  EXPECT_TRUE(eventually([&] { return timers_->count() == 0; }));
+}
+
+TEST_F(TimersTest, TimersOfMapsWithoutUsersAreLetGoInTime) {
+  NoUsersLater references(machine());
+  timers_environment_.references = &references;
+  make_map(BPF_MAP_TYPE_ARRAY, 2);
+  prepare_timer(0);
+  prepare_timer(1);
+  ASSERT_EQ(start(1, kHour), 0);
+  EXPECT_EQ(timers_->count(), 2u);
+  references.used = false;
+  EXPECT_TRUE(eventually([&] { return timers_->count() == 0; }));
+  EXPECT_EQ(place(0).field->word(), 0u);
+  EXPECT_EQ(place(1).field->word(), 0u);
+}
+
+TEST_F(TimersTest, EveryoneWhoCancelsWaitsForTheCallback) {
+  make_slow_map();
+  for (int round = 0; round < 20; ++round) {
+    prepare_timer(0);
+    ASSERT_EQ(start(0, 0), 0);
+    ASSERT_TRUE(eventually([&] { return slow(0) != Slow::kNotYet; }));
+    std::atomic<int> early{0};
+    std::vector<std::thread> threads;
+    for (int thread = 0; thread < 3; ++thread) {
+      threads.emplace_back([&] {
+        early += timers_->cancel(place(0)) != 0;
+        early += slow(0) == Slow::kRuns;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(early, 0) << round;
+    end_slow(0);
+  }
 }
 
 TEST_F(TimersTest, HostileFieldsDoNothing) {

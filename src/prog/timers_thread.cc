@@ -7,19 +7,22 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <system_error>
 
 #include "machine/lease.h"
 #include "prog/clock.h"
+#include "prog/program_references.h"
 #include "prog/timers.h"
 
 namespace skep {
 namespace {
 
-constexpr uint64_t kUsersBelieved = 1'000'000;  // ns for which a map that had users is not asked about again
-constexpr uint32_t kMostKeySize = 512;          // what a hash map allows
+constexpr uint64_t kUsersBelieved = 1'000'000;   // ns for which a map that had users is not asked about again
+constexpr uint64_t kOthersCallback = 1'000'000;  // ns until a timer is looked at again that another process runs
+constexpr uint32_t kMostKeySize = 512;           // what a hash map allows
 
 }  // namespace
 
@@ -62,11 +65,14 @@ void Timers::work() {
     std::optional<uint32_t> number;
     uint64_t word = 0;
     uint64_t look = 0;
+    const uint64_t now = TimerClock::now();
+    if (now >= next_sweep_) look_after_records(now);
     {
       const Held held(*this);
-      number = table_.pop_due(TimerClock::now());
+      number = table_.pop_due(now);
       if (number) word = table_.record(*number).word;
-      look = table_.next_look();
+      if (next_sweep_ == TimerTable::kNever && table_.used() != 0) next_sweep_ = now + kSweepInterval;
+      look = std::min(table_.next_look(), next_sweep_);
       sleeping_until_ = number ? 0 : look;
     }
     if (number) {
@@ -87,15 +93,85 @@ bool Timers::lost_users(const MapBinding& map, uint64_t now) {
   return false;
 }
 
+/// Lets the timers go whose values or whose maps' users have gone.
+void Timers::look_after_records(uint64_t now) {
+  std::vector<uint32_t> maps;
+  next_sweep_ = sweep_maps(maps) == 0 ? TimerTable::kNever : now + kSweepInterval;
+  for (const uint32_t map : maps) {
+    if (environment_.references != nullptr && !environment_.references->has_users(map)) end_timers_of(map);
+  }
+}
+
+/// Lets the records go whose fields do not name them any more; how many are left, and of which maps.
+uint32_t Timers::sweep_maps(std::vector<uint32_t>& maps) {
+  for (uint32_t begin = 0;; begin += kSweepAtOnce) {
+    std::vector<TimerTable::Record> kept;
+    std::array<uint32_t, kSweepAtOnce> seen;
+    uint32_t count = 0;
+    uint32_t used = 0;
+    {
+      const Held held(*this);
+      if (begin >= table_.size()) return table_.used();
+      sweep_part(begin, kept);
+      used = std::min(table_.size() - begin, kSweepAtOnce);
+      for (uint32_t i = 0; i < used; ++i) {
+        const TimerTable::Record& record = table_.record(begin + i);
+        if (record.word != 0 && (count == 0 || seen[count - 1] != record.map->id)) seen[count++] = record.map->id;
+      }
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+      if (std::ranges::find(maps, seen[i]) == maps.end()) maps.push_back(seen[i]);
+    }
+  }
+}
+
+void Timers::end_timers_of(uint32_t map) {
+  for (uint32_t begin = 0;; begin += kSweepAtOnce) {
+    std::vector<TimerTable::Record> kept;
+    const Held held(*this);
+    if (begin >= table_.size()) return;
+    for (uint32_t number = begin; number < std::min(table_.size(), begin + kSweepAtOnce); ++number) {
+      const TimerTable::Record& record = table_.record(number);
+      if (record.word == 0 || record.map->id != map) continue;
+      record.field->change(record.word, 0);
+      kept.push_back(table_.give_back(number));
+    }
+  }
+}
+
 void Timers::let_go(uint32_t number, uint64_t word) {
   TimerTable::Record kept;
   const Held held(*this);
   if (table_.record(number).word == word) kept = table_.give_back(number);
 }
 
+/// Disarms the timer; true: its callback is to run now.
+bool Timers::begin_callback(uint32_t number, uint64_t word, TimerField& field) {
+  TimerTable::Record gone;
+  const Held held(*this);
+  TimerTable::Record& record = table_.record(number);
+  const uint64_t now = TimerClock::now();
+  // Moved or cancelled while the CPU was waited for.
+  if (record.word != word || record.due > now) return false;
+  running_.store(word, std::memory_order_seq_cst);  // before others see in the field that somebody runs it
+  switch (field.begin(word)) {
+    case TimerField::Begun::kYes:
+      TimerTable::disarm(record);
+      return true;
+    case TimerField::Begun::kGone:
+      gone = table_.give_back(number);
+      break;
+    case TimerField::Begun::kBusy:
+      if (const ProcessTag runner = field.runner(); !machine_.alive(runner)) field.end(runner);
+      (void)table_.arm(record, number, now + kOthersCallback);
+      break;
+  }
+  running_.store(0, std::memory_order_release);
+  return false;
+}
+
 void Timers::run_due(uint32_t number, uint64_t word) {
   TimerTable::Record timer;  // keeps what the callback needs, whatever happens to the timer meanwhile
-  TimerTable::Record gone;
   {
     const Held held(*this);
     if (table_.record(number).word != word) return;
@@ -116,27 +192,14 @@ void Timers::run_due(uint32_t number, uint64_t word) {
   } else {
     lease.emplace(machine_, Lease::AnyCpu{});
   }
-  {
-    const Held held(*this);
-    TimerTable::Record& record = table_.record(number);
-    // Moved or cancelled while the CPU was waited for.
-    if (record.word != word || record.due > TimerClock::now()) return;
-    if (!timer.field->begin_running(word)) {
-      gone = table_.give_back(number);
-      return;
-    }
-    TimerTable::disarm(record);
-    running_.store(word, std::memory_order_relaxed);
-  }
-  t_running_timer = word;
+  timer.map->map->settle_dead(*lease, timer.value);  // may have been deleting it
+  if (!begin_callback(number, word, *timer.field)) return;
+  t_running_timer = timer.field;
   // A callback that breaks a rule stops; there is nobody to tell.
   (void)runner_->call_back(*timer.code, timer.function, *timer.map, key.data(), timer.value, *lease, environment_);
-  t_running_timer = 0;
-  const Held held(*this);
-  const TimerTable::Record& record = table_.record(number);
-  const bool again = record.word == word && record.due != TimerTable::kNever;
-  timer.field->end_running(again ? TimerField::kArmed : TimerField::kIdle);
-  running_.store(0, std::memory_order_release);  // pairs with the acquire in wait_for_callback()
+  t_running_timer = nullptr;
+  timer.field->end(machine_.self());
+  running_.store(0, std::memory_order_release);  // pairs with the acquires of those who cancel
 }
 
 }  // namespace skep
