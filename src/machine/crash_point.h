@@ -7,8 +7,15 @@
 /// Nothing, except for the tests that compile the maps with crash_countdown.h or their own definition: there a process
 /// can be made to die at its n-th crash point, so that every state between two stores of an operation is repaired once
 /// under the test's eyes.
-#ifndef SKEP_CRASH_POINT
+#ifdef SKEP_CRASH_POINT
+namespace skep {
+constexpr bool kCrashPoints = true;
+}  // namespace skep
+#else
 #define SKEP_CRASH_POINT() static_cast<void>(0)
+namespace skep {
+constexpr bool kCrashPoints = false;
+}  // namespace skep
 #endif
 
 namespace skep {

@@ -20,7 +20,7 @@ Result<HolderLock::Taken> HolderLock::acquire_contended(Machine& machine, std::a
         waited_for = seen;
       }
       const uint32_t slot = static_cast<uint32_t>(seen) - 1;
-      const ProcessTag locker{static_cast<uint32_t>(seen >> 32)};
+      const ProcessTag locker = holder(seen);
       // A word that names no slot is none that a holder wrote: nobody will ever release it.
       const auto verdict = slot < machine.slots() ? waiter->wait(slot, locker) : Waiter::Verdict::kHolderGone;
       if (verdict == Waiter::Verdict::kTryAgain) continue;

@@ -28,6 +28,9 @@ class HolderLock {
     return acquire_contended(lease.machine(), word, mine);
   }
 
+  /// The process that holds a lock with that word; none: it is free.
+  static ProcessTag holder(uint64_t word) { return ProcessTag{static_cast<uint32_t>(word >> 32)}; }
+
   static void release(std::atomic<uint64_t>& word) {
     word.store(0, std::memory_order_release);  // pairs with the acquire in acquire()
   }

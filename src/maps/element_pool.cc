@@ -355,26 +355,40 @@ Result<uint32_t> ElementPool::chunk_with_new_memory() {
   return fail(E2BIG);
 }
 
-Status ElementPool::give_memory(uint32_t number) {
+/// In how many places the memory of a chunk is: elements, or keys and the values of each CPU.
+uint32_t ElementPool::memory_parts() const { return layout_.key_stride == layout_.key_room ? 1 + layout_.parts : 1; }
+
+ByteRange ElementPool::memory_part(uint32_t number, uint32_t part) const {
   const uint64_t first = layout_.chunk_first(number) - 1;
   const uint64_t size = layout_.chunk_size(number);
+  if (part == 0) return {.offset = layout_.keys + first * layout_.key_stride, .length = size * layout_.key_stride};
+  return {.offset = layout_.values + (part - 1) * layout_.part_stride + first * layout_.value_stride,
+          .length = size * layout_.value_stride};
+}
+
+Status ElementPool::give_memory(uint32_t number) {
+  HashChunk& chunk = chunks_[number];
   if (growing_) {
-    if (auto status = window_.reserve(layout_.keys + first * layout_.key_stride, size * layout_.key_stride); !status) {
+    commit(chunk.state, HashChunk::kMoving);
+    const auto status = window_.reserve_all(memory_parts(), [&](uint32_t part) { return memory_part(number, part); });
+    if (!status) {
+      commit(chunk.state, HashChunk::kAbsent);
       return status;
     }
-    const bool apart = layout_.key_stride == layout_.key_room;
-    for (uint32_t part = 0; apart && part < layout_.parts; ++part) {
-      const uint64_t begin = layout_.values + part * layout_.part_stride + first * layout_.value_stride;
-      if (auto status = window_.reserve(begin, size * layout_.value_stride); !status) return status;
-    }
   }
-  HashChunk& chunk = chunks_[number];
   commit(chunk.head, 0);
   commit(chunk.used, 0);
-  commit(chunk.free, static_cast<uint32_t>(size));
+  commit(chunk.free, layout_.chunk_size(number));
   commit(chunk.state, HashChunk::kReady);
   mark(number, true);
   return {};
+}
+
+void ElementPool::give_back_memory(uint32_t number) {
+  commit(chunks_[number].state, HashChunk::kMoving);
+  window_.give_back_all(memory_parts(), [&](uint32_t part) { return memory_part(number, part); });
+  SKEP_CRASH_POINT();
+  commit(chunks_[number].state, HashChunk::kAbsent);
 }
 
 void ElementPool::retire(uint32_t number) {
@@ -397,16 +411,9 @@ void ElementPool::give_back_retired() {
   for (uint32_t i = 0; i < std::min(kAtOnce, layout_.chunks) && load(pool_.retiring) != 0; ++i) {
     HashChunk& chunk = chunks_[number];
     if (load(chunk.state) == HashChunk::kRetiring && machine_.elapsed(load(chunk.epoch))) {
-      commit(chunk.state, HashChunk::kAbsent);
+      give_back_memory(number);
       commit(pool_.retiring, load(pool_.retiring) - 1);
       if (number < load(pool_.absent_hint)) commit(pool_.absent_hint, number);
-      const uint64_t first = layout_.chunk_first(number) - 1;
-      const uint64_t size = layout_.chunk_size(number);
-      window_.give_back(layout_.keys + first * layout_.key_stride, size * layout_.key_stride);
-      for (uint32_t part = 0; layout_.key_stride == layout_.key_room && part < layout_.parts; ++part) {
-        window_.give_back(layout_.values + part * layout_.part_stride + first * layout_.value_stride,
-                          size * layout_.value_stride);
-      }
     }
     number = number + 1 < layout_.chunks ? number + 1 : 0;
   }
@@ -502,6 +509,7 @@ void ElementPool::recount(uint32_t number) {
 void ElementPool::rebuild_marks() {
   uint32_t retiring = 0;
   for (uint32_t c = 0; c < layout_.chunks; ++c) {
+    if (load(chunks_[c].state) == HashChunk::kMoving) give_back_memory(c);
     retiring += load(chunks_[c].state) == HashChunk::kRetiring;
     mark(c, load(chunks_[c].state) == HashChunk::kReady && load(chunks_[c].free) > 0);
   }

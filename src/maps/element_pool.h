@@ -136,6 +136,9 @@ class ElementPool {
   Result<uint32_t> chunk_with_free();
   Result<uint32_t> chunk_with_new_memory();
   Status give_memory(uint32_t chunk);
+  void give_back_memory(uint32_t chunk);
+  [[nodiscard]] uint32_t memory_parts() const;
+  [[nodiscard]] ByteRange memory_part(uint32_t chunk, uint32_t part) const;
   void mark(uint32_t chunk, bool has_free);
   void retire(uint32_t chunk);
   void give_back_retired();

@@ -122,7 +122,7 @@ CheckReport HashTable::check(bool writable, const std::function<uint64_t(const v
   }
   for (uint32_t number = 0; number < layout_.chunks; ++number) {
     const HashChunk& chunk = pool_.chunk(number);
-    const bool absent = load(chunk.state) == HashChunk::kAbsent;
+    const bool absent = load(chunk.state) == HashChunk::kAbsent || load(chunk.state) == HashChunk::kMoving;
     uint32_t free = 0;
     if (!absent) {
       for (uint32_t e = load(chunk.head); e != 0 && elements.claim(e, "a chunk"); e = load(elements_.next_free(e))) {

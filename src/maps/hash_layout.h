@@ -37,7 +37,8 @@ static_assert(sizeof(HashControl) == 128);
 
 /// A run of consecutive elements whose memory comes and goes together. Under the pool lock.
 struct HashChunk {
-  enum State : uint32_t { kAbsent = 0, kReady = 1, kRetiring = 2 };
+  /// kMoving: its memory comes or goes; who finds it so takes over from a dead process.
+  enum State : uint32_t { kAbsent = 0, kReady = 1, kRetiring = 2, kMoving = 3 };
   std::atomic<uint32_t> state;
   std::atomic<uint32_t> free;   // elements in the list, and those never used
   std::atomic<uint32_t> head;   // first free element; its key area names the next

@@ -179,10 +179,35 @@ class LpmCrashTest : public testing::MapTest {
     });
   }
 
+  /// That chunks without units in use have no memory, but for one of each pool, which must be a small one.
+  void expect_no_memory_left_over(const Map& map) {
+    const LpmLayout layout = LpmLayout::of(map.spec());
+    for (const LpmLayout::Pool& pool : layout.pools) {
+      const auto* chunks = reinterpret_cast<const LpmChunk*>(map.segments().control.data() + pool.table);
+      uint32_t idle = 0;
+      for (uint32_t c = 0; c < pool.chunks; ++c) {
+        const uint64_t first = uint64_t{c} << pool.chunk_shift;
+        const uint64_t size = std::min(uint64_t{1} << pool.chunk_shift, pool.capacity - first);
+        ASSERT_NE(chunks[c].state, LpmChunk::kMoving);
+        if (chunks[c].state == LpmChunk::kReady) {
+          idle += chunks[c].free == size;
+          continue;
+        }
+        const uint64_t begin = round_up(kHeaderOffset + pool.units + first * pool.stride, kPageSize);
+        const uint64_t end = (kHeaderOffset + pool.units + (first + size) * pool.stride) / kPageSize * kPageSize;
+        if (begin >= end) continue;
+        const off_t data = lseek(last_file(), static_cast<off_t>(begin), SEEK_DATA);
+        ASSERT_TRUE(data < 0 || static_cast<uint64_t>(data) >= end) << "an absent chunk has memory: " << c;
+      }
+      ASSERT_LE(idle, 1U) << "free chunks that nobody gives back";
+    }
+  }
+
   /// Every content that the operation passes through, in order: its own steps are those of whole calls.
   void expect_sound(Map& map, const Content& before, const Content& after) {
     const CheckReport report = map.check();
     ASSERT_EQ(report.problem, "");
+    ASSERT_NO_FATAL_FAILURE(expect_no_memory_left_over(map));
     const Content now = content_of(map);
     ASSERT_EQ(report.elements, now.size());
     for (const auto& [key, value] : now) {
@@ -242,6 +267,37 @@ TEST_F(LpmCrashTest, EveryPointOfEveryOperationAndOfItsRepair) {
       if (!died) break;
     }
   }
+}
+
+// Whoever has a pointer to a value that a dead process was replacing in place sees all of the new one.
+TEST_F(LpmCrashTest, PointersToAValueWhoseWriterDied) {
+  const std::vector<Scenario> all = scenarios();
+  const auto scenario = std::find_if(all.begin(), all.end(),
+                                     [](const Scenario& s) { return std::string(s.name) == "replace without memory"; });
+  ASSERT_NE(scenario, all.end());
+  int in_place = 0;
+  for (int point = 1;; ++point) {
+    SCOPED_TRACE("crash point " + std::to_string(point));
+    auto map = prepared(*scenario);
+    const bool died = dies_in_operation(*map, *scenario, point);
+    const auto& redo = reinterpret_cast<LpmControl*>(map->segments().control.data() + kControlOffset)->top.redo;
+    const bool was_open = (redo.sequence & 1) != 0;
+    in_place += was_open;
+    const auto reader = open_map(last_file(), Access::kReadOnly, machine());
+    ASSERT_TRUE(reader);
+    const Lease lease(machine());
+    for (const Map* window : {reader->get(), map.get()}) {
+      const void* found = window->find(lease, net(0).data());
+      ASSERT_NE(found, nullptr);
+      const std::string value(static_cast<const char*>(found), scenario->value_size);
+      EXPECT_EQ(value.find_first_not_of(value[0]), std::string::npos) << "half a value";
+      EXPECT_TRUE(value[0] == 'b' || (died && !was_open));
+    }
+    EXPECT_EQ(redo.sequence & 1, 0U);
+    if (HasFailure()) return;
+    if (!died) break;
+  }
+  EXPECT_GT(in_place, 1) << "no process died with a value half written";
 }
 
 TEST_F(LpmCrashTest, EveryPointOfTheRepair) {

@@ -68,7 +68,8 @@ static_assert(!LpmNode::is_slot(1, LpmNode::kItems) && !LpmNode::is_slot(1, LpmN
 
 /// A run of units whose memory comes and goes together. Under the writers' lock.
 struct LpmChunk {
-  enum State : uint32_t { kAbsent = 0, kReady = 1 };
+  /// kMoving: its memory comes or goes; who finds it so takes over from a dead process.
+  enum State : uint32_t { kAbsent = 0, kReady = 1, kMoving = 2 };
   std::atomic<uint32_t> state;
   std::atomic<uint32_t> free;  // units in the list, and those never used
   std::atomic<uint32_t> head;  // first free unit, number + 1

@@ -114,9 +114,9 @@ BatchResult LpmMap<kWords>::lookup_batch(const void* in_cursor, void* out_cursor
 }
 
 template <uint32_t kWords>
-void* LpmMap<kWords>::find(const Lease&, const void* key) const {
+void* LpmMap<kWords>::find(const Lease& lease, const void* key) const {
   const uint32_t element = search(key);
-  return element != 0 ? trie_.value(element) : nullptr;
+  return element != 0 ? trie_.settled_value(lease, element) : nullptr;
 }
 
 template <uint32_t kWords>

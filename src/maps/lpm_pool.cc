@@ -24,23 +24,35 @@ uint32_t LpmPools::chunk_size(uint32_t pool, uint32_t chunk) const {
   return std::min(1U << p.chunk_shift, p.capacity - (chunk << p.chunk_shift));
 }
 
-Status LpmPools::give_memory(uint32_t pool, uint32_t chunk) {
+ByteRange LpmPools::memory_part(uint32_t pool, uint32_t chunk, uint32_t part) const {
   const LpmLayout::Pool& p = layout_.pools[pool];
   const uint64_t first = uint64_t{chunk} << p.chunk_shift;
-  const uint32_t size = chunk_size(pool, chunk);
-  auto status = window_.reserve(p.units + first * p.stride, size * p.stride);
-  if (status) status = window_.reserve(p.links + first * 4, uint64_t{size} * 4);
-  if (!status) {  // what it got before the file system was full others need more
-    window_.give_back(p.units + first * p.stride, size * p.stride);
-    window_.give_back(p.links + first * 4, uint64_t{size} * 4);
+  const uint64_t size = chunk_size(pool, chunk);
+  if (part == 0) return {.offset = p.units + first * p.stride, .length = size * p.stride};
+  return {.offset = p.links + first * sizeof(uint32_t), .length = size * sizeof(uint32_t)};
+}
+
+Status LpmPools::give_memory(uint32_t pool, uint32_t chunk) {
+  LpmChunk& c = chunks_of(pool)[chunk];
+  commit(c.state, LpmChunk::kMoving);
+  const auto status = window_.reserve_all(2, [&](uint32_t part) { return memory_part(pool, chunk, part); });
+  SKEP_CRASH_POINT();
+  if (!status) {
+    commit(c.state, LpmChunk::kAbsent);
     return status;
   }
-  LpmChunk& c = chunks_of(pool)[chunk];
   commit(c.head, 0);
   commit(c.used, 0);
-  commit(c.free, size);
+  commit(c.free, chunk_size(pool, chunk));
   commit(c.state, LpmChunk::kReady);
   return {};
+}
+
+void LpmPools::give_back_memory(uint32_t pool, uint32_t chunk) {
+  LpmChunk& c = chunks_of(pool)[chunk];
+  commit(c.state, LpmChunk::kMoving);
+  window_.give_back_all(2, [&](uint32_t part) { return memory_part(pool, chunk, part); });
+  commit(c.state, LpmChunk::kAbsent);
 }
 
 Result<uint32_t> LpmPools::chunk_with_free(uint32_t pool) {
@@ -111,10 +123,7 @@ void LpmPools::after_push(uint32_t pool, uint32_t chunk) {
     return;
   }
   if (load(state.idle) == chunk + 1) return;
-  commit(c.state, LpmChunk::kAbsent);
-  const uint64_t first = uint64_t{chunk} << p.chunk_shift;
-  window_.give_back(p.units + first * p.stride, size * p.stride);
-  window_.give_back(p.links + first * 4, uint64_t{size} * 4);
+  give_back_memory(pool, chunk);
 }
 
 void LpmPools::give_back_taken(bool repairing) {
@@ -205,12 +214,18 @@ void LpmPools::repair_lists() {
     commit(state.idle, 0);
     uint32_t end = 0;
     for (uint32_t c = 0; c < layout_.pools[p].chunks; ++c) {
-      const LpmChunk& chunk = chunks_of(p)[c];
-      if (load(chunk.state) != LpmChunk::kReady) continue;
-      end = c + 1;
-      if (load(chunk.free) == chunk_size(p, c) && load(state.idle) == 0) commit(state.idle, c + 1);
+      if (load(chunks_of(p)[c].state) != LpmChunk::kAbsent) end = c + 1;
     }
     commit(state.end, end);
+  }
+}
+
+void LpmPools::repair_memory() {
+  for (uint32_t p = 0; p < LpmLayout::kPools; ++p) {
+    for (uint32_t c = 0; c < load(control_.pools[p].end); ++c) {
+      if (load(chunks_of(p)[c].state) == LpmChunk::kMoving) give_back_memory(p, c);
+      after_push(p, c);
+    }
   }
 }
 

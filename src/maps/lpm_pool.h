@@ -52,6 +52,8 @@ class LpmPools {
   void reclaim(bool urgent);
   /// Finishes what a dead writer was doing to the lists.
   void repair_lists();
+  /// Finishes what it was doing to the memory of chunks; comes last, when each unit is where it belongs.
+  void repair_memory();
 
   [[nodiscard]] const LpmChunk* chunks(uint32_t pool) const { return chunks_of(pool); }
   [[nodiscard]] uint32_t link_of(uint32_t ref) const { return load(link(ref)); }
@@ -71,6 +73,8 @@ class LpmPools {
   }
   Result<uint32_t> chunk_with_free(uint32_t pool);
   Status give_memory(uint32_t pool, uint32_t chunk);
+  void give_back_memory(uint32_t pool, uint32_t chunk);
+  [[nodiscard]] ByteRange memory_part(uint32_t pool, uint32_t chunk, uint32_t part) const;
   void push(uint32_t ref);
   void after_push(uint32_t pool, uint32_t chunk);
   [[nodiscard]] bool in_chunk(uint32_t ref) const;

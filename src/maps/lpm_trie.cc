@@ -50,6 +50,16 @@ void LpmTrie::unlock() {
   SKEP_CRASH_POINT();
 }
 
+/// settled_value() while a value is being replaced in place. What a live writer is about to complete is not waited for.
+[[gnu::noinline]] std::byte* LpmTrie::settle(const Lease& lease, uint32_t element) {
+  if (!redo().is_incomplete(element - 1)) return value(element);
+  const ProcessTag writer = HolderLock::holder(control_.writers.lock.load(std::memory_order_acquire));
+  if (writer == ProcessTag{} || lease.machine().alive(writer)) return value(element);
+  if (!window_.writable()) return redo().staged(0) + layout_.value_offset;
+  const Hold hold(*this, lease);  // repairs
+  return value(element);
+}
+
 void LpmTrie::swap(Slot& slot, uint32_t after, const Change& change) {
   LpmJournal& journal = control_.journal;
   commit(journal.place, static_cast<uint64_t>(reinterpret_cast<std::byte*>(&slot) - window_.data()));
@@ -105,6 +115,7 @@ void LpmTrie::repair() {
     pools_.give_back_taken(true);
     commit(control_.journal.step, LpmJournal::kIdle);
   }
+  pools_.repair_memory();
 }
 
 }  // namespace skep

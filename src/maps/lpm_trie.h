@@ -55,7 +55,7 @@ namespace skep {
 /// Limits and errno: ENOSPC (full), ENOMEM (no memory), EDEADLK (this thread holds the lock: a signal handler, a
 ///   callback), ETIMEDOUT (a live holder does not move).
 /// Differences from the kernel: where there is no memory to replace an element, it is overwritten in place under the
-///   redo log, so that pointers found before see the new value.
+///   redo log, so that pointers found before see the new value, and those found meanwhile both.
 class LpmTrie {
  public:
   using Slot = std::atomic<uint32_t>;
@@ -107,6 +107,14 @@ class LpmTrie {
     return elements_ + element * element_stride_ + layout_.value_offset;
   }
   [[nodiscard]] const LpmLayout& layout() const { return layout_; }
+  /// The value of an element for who reads it in its place. Where a process died while it replaced it there, it is
+  /// completed; through a window that does not allow that, the complete one stands elsewhere.
+  [[nodiscard, gnu::always_inline]] std::byte* settled_value(const Lease& lease, uint32_t element) {
+    // Acquire as in RedoLog::begin_read().
+    if ((top().redo.sequence.load(std::memory_order_acquire) & 1) != 0) [[unlikely]]
+      return settle(lease, element);
+    return value(element);
+  }
   /// The whole of an element, as redo() copies it.
   [[nodiscard]] ValueRange range(uint32_t element) const { return {element - 1, 0, 1, places_.piece_room}; }
 
@@ -209,6 +217,7 @@ class LpmTrie {
   // -- mutations: lpm_trie.cc --
   int lock(const Lease& lease);
   void unlock();
+  std::byte* settle(const Lease& lease, uint32_t element);
   void repair();
   /// What a mutation does beside swapping a slot.
   struct Change {

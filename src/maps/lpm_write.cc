@@ -9,6 +9,12 @@
 namespace skep {
 namespace {
 
+/// The crash points of a value that is replaced in place.
+struct RedoProbe {
+  static constexpr bool kEnabled = kCrashPoints;
+  void operator()() const { SKEP_CRASH_POINT(); }
+};
+
 const std::byte* data_of(const void* key) { return static_cast<const std::byte*>(key) + kPrefixDataOffset; }
 
 }  // namespace
@@ -131,7 +137,7 @@ Status LpmTrie::replace(const Place& place, const void* key, const void* value) 
   std::memcpy(record.data() + layout_.length_offset, key, sizeof(uint32_t));
   std::memcpy(record.data() + layout_.value_offset, value, value_size_);
   const uint32_t size = layout_.value_offset + value_size_;
-  redo().write({place.occupant - 1, 0, 1, size}, record.data(), 0);
+  redo().write({place.occupant - 1, 0, 1, size}, record.data(), 0, RedoProbe{});
   return {};
 }
 

@@ -123,12 +123,18 @@ class RedoLog {
     return record_.sequence.load(std::memory_order_relaxed) == mark;
   }
 
+  /// Whether a write of `element` has been committed and not completed; then where its new bytes of a piece stand.
+  [[nodiscard]] bool is_incomplete(uint64_t element) const {
+    return (begin_read() & 1) != 0 && record_.element.load(std::memory_order_relaxed) == element &&
+           within(load_range());
+  }
+  [[nodiscard]] std::byte* staged(uint32_t piece) const { return staging_ + uint64_t{piece} * places_.piece_room; }
+
   /// Whether the record itself is sound; for structural checks.
   [[nodiscard]] bool sound() const { return (sequence() & 1) == 0 || within(load_range()); }
 
  private:
   [[nodiscard]] uint64_t sequence() const { return record_.sequence.load(std::memory_order_relaxed); }
-  [[nodiscard]] std::byte* staged(uint32_t piece) const { return staging_ + uint64_t{piece} * places_.piece_room; }
   [[nodiscard]] ValueRange load_range() const;
   [[nodiscard]] bool within(const ValueRange& range) const;
   void overlay(const ValueRange& range, void* to, uint64_t to_stride) const;

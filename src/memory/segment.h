@@ -10,6 +10,11 @@ namespace skep {
 
 enum class Access { kReadOnly, kReadWrite };
 
+/// Bytes of a window.
+struct ByteRange {
+  uint64_t offset, length;
+};
+
 /// One window of an object file, mapped MAP_SHARED into this process; unmapped by the destructor.
 ///
 /// A window never moves and never grows (design decision 2). Inside it stand offsets and indices, never pointers.
@@ -39,6 +44,24 @@ class Segment {
   /// Returns the whole pages inside [offset, offset + length) to the file system; they read as zero afterwards.
   /// The caller has made sure that nobody reads them any more: reading a hole of a full tmpfs raises SIGBUS.
   void give_back(uint64_t offset, uint64_t length) const;
+
+  /// Reserves the `count` ranges that `range(i)` tells or, where the file system gets full on the way, gives back what
+  /// they got: others need it more. For memory that nobody uses yet.
+  template <class RangeAt>
+  Status reserve_all(uint32_t count, const RangeAt& range) const {
+    for (uint32_t i = 0; i < count; ++i) {
+      const ByteRange part = range(i);
+      if (const Status status = reserve(part.offset, part.length); !status) {
+        give_back_all(i + 1, range);
+        return status;
+      }
+    }
+    return {};
+  }
+  template <class RangeAt>
+  void give_back_all(uint32_t count, const RangeAt& range) const {
+    for (uint32_t i = 0; i < count; ++i) give_back(range(i).offset, range(i).length);
+  }
 
  private:
   std::byte* data_ = nullptr;
