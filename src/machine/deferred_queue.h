@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <mutex>
+
+#include "machine/quiet_mutex.h"
 
 namespace skep {
 
@@ -21,14 +22,14 @@ class DeferredQueue {
   std::function<void()> take_ready(const std::function<bool(uint32_t)>& elapsed);
 
   /// Around fork(2), so that the child's copy is whole.
-  std::mutex& mutex() { return mutex_; }
+  QuietMutex& mutex() { return mutex_; }
 
  private:
   struct Entry {
     uint32_t epoch;
     std::function<void()> callback;
   };
-  std::mutex mutex_;
+  QuietMutex mutex_;
   std::deque<Entry> entries_;
   std::atomic<uint32_t> pending_{0};
 };

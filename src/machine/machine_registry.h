@@ -2,11 +2,11 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "machine/machine.h"
 #include "machine/machine_file.h"
+#include "machine/quiet_mutex.h"
 
 namespace skep {
 
@@ -17,7 +17,7 @@ class MachineRegistry {
  public:
   static MachineRegistry& instance();
 
-  std::mutex& mutex() { return mutex_; }
+  QuietMutex& mutex() { return mutex_; }
   // All of these with mutex() held.
   std::shared_ptr<Machine> find(const MachineFile& file);
   void add(const std::shared_ptr<Machine>& machine);
@@ -34,7 +34,7 @@ class MachineRegistry {
   static void after_fork_in_parent();
   static void after_fork_in_child();
 
-  std::mutex mutex_;
+  QuietMutex mutex_;
   std::vector<Entry> entries_;
 };
 

@@ -7,13 +7,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "machine/machine.h"
+#include "machine/quiet_mutex.h"
 #include "memory/file_header.h"
 #include "memory/result.h"
 #include "object/stats_switch.h"
@@ -151,7 +151,7 @@ class Instance {
   std::vector<uint32_t> unused_maps_;  // written while the instance is opened, taken by visit_unused()
   dev_t device_ = 0;
   ino_t inode_ = 0;
-  mutable std::mutex reopening_;
+  mutable QuietMutex reopening_;
   mutable std::atomic<int> directory_fd_{-1};
   std::shared_ptr<Machine> machine_;
   std::unique_ptr<StatsSwitch> stats_;

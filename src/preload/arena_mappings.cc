@@ -15,6 +15,7 @@
 #include <mutex>
 
 #include "maps/arena_map.h"
+#include "preload/high_descriptor.h"
 #include "preload/mapping_calls.h"
 #include "preload/real.h"
 
@@ -31,10 +32,10 @@ struct Mapping {
   std::atomic<uint64_t> begin;  // 0: unused
   std::atomic<uint64_t> end;
   std::atomic<bool> strict;  // BPF_F_SEGV_ON_FAULT
-  int guard;                 // the userfaultfd of a strict one; -1
+  std::atomic<int> guard;    // the userfaultfd of a strict one; -1
 };
 std::array<Mapping, 64> mappings;
-std::mutex mutex;  // for writers
+constinit QuietMutex mutex;  // for writers
 
 uint64_t number(const void* address) { return reinterpret_cast<uint64_t>(address); }
 void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
@@ -42,8 +43,8 @@ void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
 void drop(Mapping& mapping) {
   mapping.begin.store(0, std::memory_order_release);
   mapped_arenas.fetch_sub(1, std::memory_order_relaxed);
-  if (mapping.guard >= 0) real::close(mapping.guard);
-  mapping.guard = -1;
+  const int guard = mapping.guard.exchange(-1);
+  if (guard >= 0) real::close(guard);
 }
 
 /// The child has none of the mappings.
@@ -68,19 +69,18 @@ int guard_against_touch(uint64_t begin, uint64_t length) {
   uffdio_register range{};
   range.range = {.start = begin, .len = length};
   range.mode = UFFDIO_REGISTER_MODE_MISSING;
-  if (ioctl(fd, UFFDIO_API, &api) == 0 && ioctl(fd, UFFDIO_REGISTER, &range) == 0) return fd;
+  if (ioctl(fd, UFFDIO_API, &api) == 0 && ioctl(fd, UFFDIO_REGISTER, &range) == 0) return move_high(fd);
   real::close(fd);
   return -1;
 }
 
-/// False: the table is full.
+/// False: the table is full. With the mutex held.
 bool remember(uint64_t begin, uint64_t length, bool strict) {
-  watch_forks();
-  const std::lock_guard lock(mutex);
   for (Mapping& mapping : mappings) {
     if (mapping.begin.load(std::memory_order_relaxed) != 0) continue;
-    mapping.guard = strict ? guard_against_touch(begin, length) : -1;
-    mapping.strict.store(mapping.guard >= 0, std::memory_order_relaxed);
+    const int guard = strict ? guard_against_touch(begin, length) : -1;
+    mapping.guard.store(guard, std::memory_order_relaxed);
+    mapping.strict.store(guard >= 0, std::memory_order_relaxed);
     mapping.end.store(begin + length, std::memory_order_relaxed);
     mapping.begin.store(begin, std::memory_order_release);  // pairs with is_unallocated_page()
     mapped_arenas.fetch_add(1, std::memory_order_relaxed);
@@ -130,12 +130,14 @@ void* map_arena(const OpenObject& object, int fd, void* address, size_t length, 
   const bool may_replace = first ? (flags & MAP_FIXED_NOREPLACE) == 0 : (flags & MAP_FIXED) != 0;
   const int where = may_replace ? MAP_FIXED : MAP_FIXED_NOREPLACE;
   const int kind = (flags & ~(MAP_FIXED | MAP_FIXED_NOREPLACE)) | where;
-  if (may_replace) forget_arenas(pointer(place), size);
+  watch_forks();
+  const std::scoped_lock lock(mutex);
   void* const memory = map_descriptor(fd, pointer(place), size, protection, kind);
   if (memory == MAP_FAILED) {
     if (errno == EEXIST && !fixed) errno = EBUSY;
     return MAP_FAILED;
   }
+  if (may_replace) forget_arenas(memory, size);
   // Another process may have been first meanwhile.
   const bool agreed = arena.claim_window(place, size / kPageSize);
   if (!agreed || !remember(place, size, (arena.spec().flags & BPF_F_SEGV_ON_FAULT) != 0)) {
@@ -161,9 +163,7 @@ Overlap arena_overlap(const void* address, size_t length) {
 }
 
 void forget_arenas(const void* address, size_t length) {
-  if (mapped_arenas.load(std::memory_order_relaxed) == 0) return;
   const uint64_t begin = number(address), end = begin + round_up(length, kPageSize);
-  const std::lock_guard lock(mutex);
   for (Mapping& mapping : mappings) {
     const uint64_t from = mapping.begin.load(std::memory_order_relaxed);
     if (from != 0 && from >= begin && mapping.end.load(std::memory_order_relaxed) <= end) drop(mapping);
@@ -179,6 +179,37 @@ bool is_unallocated_page(const void* address) {
     }
   }
   return false;
+}
+
+QuietMutex& arenas_mutex() { return mutex; }
+
+bool is_guard(int fd) {
+  return fd >= 0 && first_guard(static_cast<unsigned>(fd), static_cast<unsigned>(fd)).has_value();
+}
+
+std::optional<unsigned> first_guard(unsigned first, unsigned last) {
+  if (mapped_arenas.load(std::memory_order_relaxed) == 0) return std::nullopt;
+  std::optional<unsigned> lowest;
+  for (const Mapping& mapping : mappings) {
+    if (mapping.begin.load(std::memory_order_acquire) == 0) continue;
+    const int guard = mapping.guard.load(std::memory_order_relaxed);
+    const auto fd = static_cast<unsigned>(guard);
+    if (guard >= 0 && fd >= first && fd <= last && (!lowest || fd < *lowest)) lowest = fd;
+  }
+  return lowest;
+}
+
+bool duplicate_guard(int fd) {
+  const std::scoped_lock lock(mutex);
+  for (Mapping& mapping : mappings) {
+    if (mapping.begin.load(std::memory_order_relaxed) == 0 || mapping.guard.load(std::memory_order_relaxed) != fd)
+      continue;
+    const int other = high_duplicate(fd);
+    if (other < 0) return false;
+    mapping.guard.store(other, std::memory_order_relaxed);
+    return true;
+  }
+  return true;
 }
 
 }  // namespace skep::preload

@@ -6,7 +6,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
+#include <optional>
 
+#include "machine/quiet_mutex.h"
 #include "syscall/fd_table.h"
 
 namespace skep::preload {
@@ -27,11 +30,34 @@ int arena_refusal(const OpenObject& object, const void* address, size_t length, 
 /// How a range of addresses and the mappings lie to each other.
 enum class Overlap { kNone, kPart, kWhole };
 [[nodiscard]] Overlap arena_overlap(const void* address, size_t length);
-/// All mappings inside the range are gone, or are going to be.
-void forget_arenas(const void* address, size_t length);
+/// Makes `change`, which takes the range from whatever is mapped there (munmap(2), mmap(2) with MAP_FIXED), and returns
+/// whether that has succeeded: then all mappings inside the range are forgotten.
+template <class Change>
+bool replace_range(const void* address, size_t length, const Change& change);
 
 /// Whether a SIGBUS at that address is the touch of a page that nobody has allocated, for which the kernel has SIGSEGV
 /// (BPF_F_SEGV_ON_FAULT). Async-signal-safe.
 [[nodiscard]] bool is_unallocated_page(const void* address);
+
+// The mappings' userfaultfds, whose end would be that of SIGSEGV. They are not the program's, whatever it closes.
+// Async-signal-safe but for duplicate_guard().
+[[nodiscard]] bool is_guard(int fd);
+/// The lowest of the numbers that is one.
+[[nodiscard]] std::optional<unsigned> first_guard(unsigned first, unsigned last);
+/// Makes `fd` superfluous. False: there is no other descriptor.
+bool duplicate_guard(int fd);
+
+QuietMutex& arenas_mutex();
+void forget_arenas(const void* address, size_t length);  // with arenas_mutex() held
+
+template <class Change>
+bool replace_range(const void* address, size_t length, const Change& change) {
+  if (mapped_arenas.load(std::memory_order_relaxed) == 0 || arena_overlap(address, length) == Overlap::kNone)
+    return change();
+  const std::scoped_lock lock(arenas_mutex());  // nobody maps an arena where it has just become free
+  if (!change()) return false;
+  forget_arenas(address, length);
+  return true;
+}
 
 }  // namespace skep::preload

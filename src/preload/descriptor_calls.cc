@@ -11,12 +11,14 @@
 
 #include <cerrno>
 
+#include "preload/arena_mappings.h"
 #include "preload/closing.h"
 #include "preload/export.h"
 #include "preload/kernel_call.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
 #include "syscall/perf_events.h"
+#include "syscall/process.h"
 
 using namespace skep::preload;
 
@@ -73,10 +75,8 @@ long open_event(long attr, long pid, long cpu, long group, long flags) {
 
 [[gnu::noinline]] long other_call(long number, long a, long b, long c, long d, long e, long f) {
   switch (number) {
-    case SYS_close: {
-      const Closing closing(static_cast<int>(a));
-      return kernel_call(number, a, b, c, d, e, f);
-    }
+    case SYS_close:
+      return close(static_cast<int>(a));
     case SYS_perf_event_open:
       return open_event(a, b, c, d, e);
     case SYS_ioctl:
@@ -92,9 +92,41 @@ long open_event(long attr, long pid, long cpu, long group, long flags) {
   }
 }
 
+/// close_range(2) without the descriptors that are not the program's.
+int close_around_guards(unsigned first, unsigned last, int flags) {
+  for (;;) {
+    const auto guard = first_guard(first, last);
+    if (!guard) return real::close_range(first, last, flags);
+    if (*guard > first && real::close_range(first, *guard - 1, flags) != 0) return -1;
+    if (*guard == last) return 0;
+    first = *guard + 1;
+  }
+}
+
+/// dup2(2) and dup3(2).
+template <class Call>
+int replace(int to, const Call& call) {
+  const bool guarded = is_guard(to);
+  if (guarded && !duplicate_guard(to)) {
+    errno = EBUSY;
+    return -1;
+  }
+  const int result = replace_descriptor(to, call);
+  if (guarded && result < 0) {
+    const int saved_errno = errno;
+    real::close(to);  // which is nobody's any more
+    errno = saved_errno;
+  }
+  return result;
+}
+
 }  // namespace
 
 SKEP_TAKES int close(int fd) {
+  if (is_guard(fd)) {  // it is not the program's
+    errno = EBADF;
+    return -1;
+  }
   const Closing closing(fd);
   return real::close(fd);
 }
@@ -106,23 +138,22 @@ SKEP_TAKES int close_range(unsigned first, unsigned last, int flags) noexcept {
     return real::close_range(first, last, flags);
   }
   const Closing closing(first, last);
-  return real::close_range(first, last, flags);
+  return close_around_guards(first, last, flags);
 }
 
 SKEP_TAKES void closefrom(int first) noexcept {
-  const Closing closing(static_cast<unsigned>(first < 0 ? 0 : first), UINT_MAX);
-  real::closefrom(first);
+  const auto from = static_cast<unsigned>(first < 0 ? 0 : first);
+  const Closing closing(from, UINT_MAX);
+  if (close_around_guards(from, UINT_MAX, 0) != 0) real::closefrom(first);
 }
 
 SKEP_TAKES int dup2(int from, int to) noexcept {
   if (from == to) return real::dup2(from, to);
-  const Closing closing(to);
-  return real::dup2(from, to);
+  return replace(to, [=] { return real::dup2(from, to); });
 }
 
 SKEP_TAKES int dup3(int from, int to, int flags) noexcept {
-  const Closing closing(to);
-  return real::dup3(from, to, flags);
+  return replace(to, [=] { return real::dup3(from, to, flags); });
 }
 
 SKEP_TAKES int fclose(FILE* stream) {

@@ -57,6 +57,15 @@ void* map_for_reading(int fd, void* address, size_t length, int protection, int 
   return real::mmap(address, length, protection, flags, description->get(), offset);
 }
 
+/// mmap(2), which `map` does: with MAP_FIXED it may take the place of arenas.
+template <class Map>
+void* map_in_place(const void* address, size_t length, int flags, const Map& map) {
+  if ((flags & MAP_FIXED) == 0) return map();
+  void* memory = MAP_FAILED;
+  replace_range(address, length, [&] { return (memory = map()) != MAP_FAILED; });
+  return memory;
+}
+
 bool touches_arenas(const void* address, size_t length, skep::preload::Overlap how) {
   return mapped_arenas.load(std::memory_order_relaxed) != 0 && arena_overlap(address, length) == how;
 }
@@ -75,9 +84,13 @@ void* map_event(const skep::OpenObject& event, void* address, size_t length, int
   const bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
   const auto description = skep::perf_event_prepare_mapping(
       *start(), event, length, shared, (protection & PROT_WRITE) != 0, static_cast<uint64_t>(offset));
-  if (description) return real::mmap(address, length, protection, flags, description->get(), offset);
-  errno = skep::to_int(description.error());
-  return MAP_FAILED;
+  if (!description) {
+    errno = skep::to_int(description.error());
+    return MAP_FAILED;
+  }
+  void* const memory = real::mmap(address, length, protection, flags, description->get(), offset);
+  if (memory != MAP_FAILED) madvise(memory, length, MADV_DONTFORK);  // as the kernel's
+  return memory;
 }
 
 }  // namespace
@@ -93,8 +106,7 @@ void* map_descriptor(int fd, void* address, size_t length, int protection, int f
 
 SKEP_TAKES int munmap(void* address, size_t length) noexcept {
   if (touches_arenas(address, length, Overlap::kPart)) return refuse(EINVAL);
-  forget_arenas(address, length);
-  return real::munmap(address, length);
+  return replace_range(address, length, [=] { return real::munmap(address, length) == 0; }) ? 0 : -1;
 }
 
 SKEP_TAKES int mprotect(void* address, size_t length, int protection) noexcept {
@@ -117,26 +129,30 @@ SKEP_TAKES void* mremap(void* address, size_t length, size_t new_length, int fla
     errno = new_length > length ? EFAULT : EINVAL;
     return MAP_FAILED;
   }
-  return real::mremap(address, length, new_length, flags, wanted);
+  if ((flags & MREMAP_FIXED) == 0) return real::mremap(address, length, new_length, flags, wanted);
+  if (touches_arenas(wanted, new_length, Overlap::kPart)) {
+    errno = EINVAL;
+    return MAP_FAILED;
+  }
+  return map_in_place(wanted, new_length, MAP_FIXED,
+                      [=] { return real::mremap(address, length, new_length, flags, wanted); });
 }
 
 SKEP_TAKES void* mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) noexcept {
-  if ((flags & MAP_FIXED) != 0 && mapped_arenas.load(std::memory_order_relaxed) != 0) {
-    if (arena_overlap(address, length) == Overlap::kPart) {
-      errno = EINVAL;
-      return MAP_FAILED;
-    }
-    forget_arenas(address, length);
+  if ((flags & MAP_FIXED) != 0 && touches_arenas(address, length, Overlap::kPart)) {
+    errno = EINVAL;
+    return MAP_FAILED;
   }
-  if (fd < 0 || (flags & MAP_ANONYMOUS) != 0 || !serving()) {
-    return real::mmap(address, length, protection, flags, fd, offset);
-  }
+  const auto map_file = [=] { return real::mmap(address, length, protection, flags, fd, offset); };
+  if (fd < 0 || (flags & MAP_ANONYMOUS) != 0 || !serving()) return map_in_place(address, length, flags, map_file);
   const int saved_errno = errno;
   const auto object = start()->descriptors.share(fd);
   errno = saved_errno;
-  if (!object) return real::mmap(address, length, protection, flags, fd, offset);
-  if ((*object)->kind == skep::ObjectKind::kPerfEvent)
-    return map_event(**object, address, length, protection, flags, offset);
+  if (!object) return map_in_place(address, length, flags, map_file);
+  if ((*object)->kind == skep::ObjectKind::kPerfEvent) {
+    return map_in_place(address, length, flags,
+                        [&] { return map_event(**object, address, length, protection, flags, offset); });
+  }
   const bool arena = (*object)->kind == skep::ObjectKind::kMap && (*object)->type == BPF_MAP_TYPE_ARENA;
   int error = arena ? arena_refusal(**object, address, length, offset) : 0;
   if (error == 0) error = refusal(**object, length, protection, flags, offset);
@@ -145,7 +161,8 @@ SKEP_TAKES void* mmap(void* address, size_t length, int protection, int flags, i
     return MAP_FAILED;
   }
   if (arena) return map_arena(**object, fd, address, length, protection, flags);
-  if ((protection & PROT_WRITE) != 0) return real::mmap(address, length, protection, flags, fd, offset);
-  return map_for_reading(fd, address, length, protection, flags, offset);
+  if ((protection & PROT_WRITE) != 0) return map_in_place(address, length, flags, map_file);
+  return map_in_place(address, length, flags,
+                      [=] { return map_for_reading(fd, address, length, protection, flags, offset); });
 }
 SKEP_TAKES_ALSO(mmap64, mmap);

@@ -7,7 +7,9 @@
 #include <ftw.h>
 #include <gtest/gtest.h>
 #include <linux/magic.h>
+#include <linux/perf_event.h>
 #include <mntent.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <skep/abi.h>
@@ -21,6 +23,7 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -100,6 +103,20 @@ std::string read_stream(FILE* stream) {
   while (stream != nullptr && fgets(line, sizeof(line), stream) != nullptr) text += line;
   if (stream != nullptr) fclose(stream);
   return text;
+}
+
+int make_ring() {
+  bpf_attr attr = {};
+  attr.map_type = BPF_MAP_TYPE_RINGBUF;
+  attr.max_entries = 4096;
+  return static_cast<int>(bpf(BPF_MAP_CREATE, attr));
+}
+
+/// An epoll set of that one descriptor.
+int epoll_of(int fd) {
+  const int epoll = epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event = {.events = EPOLLIN, .data = {}};
+  return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? epoll : -1;
 }
 
 /// Runs `function` in a child; its exit status.
@@ -409,17 +426,14 @@ TEST(Descriptors, AreInheritedByForkAndSpawn) {
 }
 
 TEST(Descriptors, ThatAChildOfVforkClosesAreItsOwn) {
-  bpf_attr attr = {};
-  attr.map_type = BPF_MAP_TYPE_RINGBUF;
-  attr.max_entries = 4096;
-  const int ring = static_cast<int>(bpf(BPF_MAP_CREATE, attr));
+  const int ring = make_ring();
   ASSERT_GE(ring, 0);
   auto* consumed =
       static_cast<std::atomic<uint64_t>*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ring, 0));
   ASSERT_NE(consumed, MAP_FAILED);
-  const int epoll = epoll_create1(EPOLL_CLOEXEC);
-  epoll_event event = {.events = EPOLLIN, .data = {}};
-  ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, ring, &event), 0);
+  const int epoll = epoll_of(ring);
+  ASSERT_GE(epoll, 0);
+  epoll_event event;
   const pid_t child = vfork();
   if (child == 0) {
     close_range(3, ~0U, 0);
@@ -467,6 +481,263 @@ TEST(Descriptors, AreToldApartWhileThreadsReuseTheirNumbers) {
     }
   }
   EXPECT_EQ(wrong, 0);
+}
+
+/// Has `signal` sent to this process again and again.
+timer_t send_every(long nanoseconds, int signal) {
+  sigevent event = {};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = signal;
+  timer_t timer;
+  timer_create(CLOCK_MONOTONIC, &event, &timer);
+  const itimerspec times = {.it_interval = {0, nanoseconds}, .it_value = {0, nanoseconds}};
+  timer_settime(timer, 0, &times, nullptr);
+  return timer;
+}
+
+void on_signal(int signal, void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  sigemptyset(&action.sa_mask);
+  sigaction(signal, &action, nullptr);
+}
+
+volatile sig_atomic_t signals_seen = 0;
+volatile sig_atomic_t handler_failures = 0;
+int polled_by_handler = -1;
+
+void close_poll_and_fork(int) {
+  const int saved_errno = errno;
+  signals_seen = signals_seen + 1;
+  const int fd = dup(STDERR_FILENO);
+  if (close(fd) != 0) handler_failures = handler_failures + 1;
+  pollfd polled = {.fd = polled_by_handler, .events = POLLIN, .revents = 0};
+  if (poll(&polled, 1, 0) != 0) handler_failures = handler_failures + 1;
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  if (child < 0 || waitpid(child, nullptr, 0) != child) handler_failures = handler_failures + 1;
+  errno = saved_errno;
+}
+
+// All three are safe in signal handlers, whatever they interrupt.
+TEST(Signals, HandlersMayClosePollAndForkWhileDescriptorsComeAndGo) {
+  EXPECT_EQ(in_child([] {
+              alarm(100);  // what hangs, hangs for ever
+              const int ring = make_ring();
+              const int epoll = epoll_of(ring);
+              polled_by_handler = ring;
+              on_signal(SIGUSR1, close_poll_and_fork);
+              send_every(300'000, SIGUSR1);
+              while (signals_seen < 1000) {
+                const int map = make_map();
+                const uint32_t value = 3;
+                epoll_event event;
+                const bool good = update(map, 0, &value) == 0 && epoll_wait(epoll, &event, 1, 0) == 0;
+                if (!good || close(map) != 0) return 1;
+              }
+              on_signal(SIGUSR1, SIG_IGN);
+              return handler_failures == 0 ? 0 : 2;
+            }),
+            0);
+}
+
+TEST(Signals, EndAWaitForARing) {
+  // The signal comes at any instant of the wait, also between two of its turns.
+  EXPECT_EQ(in_child([] {
+              alarm(100);
+              const int ring = make_ring();
+              const int epoll = epoll_of(ring);
+              on_signal(SIGUSR1, [](int) { signals_seen = signals_seen + 1; });
+              send_every(100'300'000, SIGUSR1);
+              sigset_t none;
+              sigemptyset(&none);
+              for (int round = 0; round < 12; ++round) {
+                const int before = signals_seen;
+                epoll_event event;
+                pollfd polled = {.fd = ring, .events = POLLIN, .revents = 0};
+                const int result = round % 4 == 0   ? epoll_wait(epoll, &event, 1, -1)
+                                   : round % 4 == 1 ? epoll_pwait(epoll, &event, 1, -1, &none)
+                                   : round % 4 == 2 ? poll(&polled, 1, -1)
+                                                    : ppoll(&polled, 1, nullptr, &none);
+                if (result != -1 || errno != EINTR) return 1;
+                if (signals_seen != before + 1) return 2;
+              }
+              // Blocked outside, let in by the wait's own mask alone.
+              sigset_t blocked;
+              sigemptyset(&blocked);
+              sigaddset(&blocked, SIGUSR1);
+              sigprocmask(SIG_BLOCK, &blocked, nullptr);
+              epoll_event event;
+              const int before = signals_seen;
+              if (epoll_wait(epoll, &event, 1, 250) != 0 || signals_seen != before) return 3;
+              if (epoll_pwait(epoll, &event, 1, -1, &none) != -1 || errno != EINTR) return 4;
+              if (signals_seen != before + 1) return 5;
+              sigset_t now;
+              sigprocmask(SIG_SETMASK, nullptr, &now);
+              return sigismember(&now, SIGUSR1) == 1 && sigismember(&now, SIGTERM) == 0 ? 0 : 6;
+            }),
+            0);
+}
+
+int64_t milliseconds_now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * int64_t{1000} + now.tv_nsec / 1'000'000;
+}
+
+volatile int64_t handled_at = 0;
+
+TEST(Signals, StayBlockedForAWholeWaitForARing) {
+  EXPECT_EQ(in_child([] {
+              const int ring = make_ring();
+              const int epoll = epoll_of(ring);
+              on_signal(SIGUSR1, [](int) { handled_at = milliseconds_now(); });
+              sigset_t mask;
+              sigemptyset(&mask);
+              sigaddset(&mask, SIGUSR1);
+              epoll_event event;
+              pollfd polled = {.fd = ring, .events = POLLIN, .revents = 0};
+              const timespec timeout = {0, 250'000'000};
+              for (const bool use_poll : {false, true}) {
+                const timer_t timer = send_every(20'000'000, SIGUSR1);
+                const int64_t begin = milliseconds_now();
+                const int result =
+                    use_poll ? ppoll(&polled, 1, &timeout, &mask) : epoll_pwait(epoll, &event, 1, 250, &mask);
+                timer_delete(timer);
+                if (result != 0) return 1;
+                if (handled_at == 0 || handled_at < begin + 249) return 2;
+              }
+              return 0;
+            }),
+            0);
+}
+
+TEST(Descriptors, KeepTheirWatchWhenTheyAreNotReplaced) {
+  const int ring = make_ring();
+  auto* consumed =
+      static_cast<std::atomic<uint64_t>*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ring, 0));
+  ASSERT_NE(consumed, MAP_FAILED);
+  const int epoll = epoll_of(ring);
+  ASSERT_GE(epoll, 0);
+  EXPECT_EQ(error_of(dup2(-1, ring)), EBADF);
+  EXPECT_EQ(error_of(dup2(999'999, ring)), EBADF);
+  EXPECT_EQ(error_of(dup3(epoll, ring, 1)), EINVAL);
+  EXPECT_EQ(error_of(dup3(ring, ring, 0)), EINVAL);
+  EXPECT_EQ(error_of(syscall(SYS_dup2, -1, ring)), EBADF);
+  epoll_event event;
+  EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 0);
+  *consumed = 8;  // what is not where the producer is can be read
+  EXPECT_EQ(epoll_wait(epoll, &event, 1, 2000), 1);
+  event.events = EPOLLIN;
+  EXPECT_EQ(epoll_ctl(epoll, EPOLL_CTL_MOD, ring, &event), 0);
+  // Replaced, it is a ring no more.
+  ASSERT_EQ(dup2(epoll, ring), ring);
+  EXPECT_NE(epoll_ctl(epoll, EPOLL_CTL_MOD, ring, &event), 0);
+  munmap(consumed, 4096);
+  close(ring);
+  close(epoll);
+}
+
+// -- arenas
+
+constexpr size_t kPage = 4096;
+
+int make_arena(uint32_t flags = 0) {
+  bpf_attr attr = {};
+  attr.map_type = BPF_MAP_TYPE_ARENA;
+  attr.max_entries = 16;
+  attr.map_flags = BPF_F_MMAPABLE | flags;
+  return static_cast<int>(bpf(BPF_MAP_CREATE, attr));
+}
+
+char* map_arena(int arena, void* address = nullptr, int flags = MAP_SHARED) {
+  return static_cast<char*>(mmap(address, 16 * kPage, PROT_READ | PROT_WRITE, flags, arena, 0));
+}
+
+TEST(Arenas, AreStillKnownWhereNothingTookTheirPlace) {
+  const int arena = make_arena();
+  char* memory = map_arena(arena);
+  ASSERT_NE(memory, MAP_FAILED);
+  // Each of these fails.
+  EXPECT_EQ(mmap(memory, 16 * kPage, PROT_READ, MAP_SHARED | MAP_FIXED, 999, 0), MAP_FAILED);
+  EXPECT_EQ(mmap(memory, 16 * kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB, -1, 1),
+            MAP_FAILED);
+  EXPECT_EQ(error_of(munmap(memory - kPage + 1, 18 * kPage)), EINVAL);
+  EXPECT_EQ(mremap(memory + 32 * kPage, kPage + 1, 16 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED, memory + 1), MAP_FAILED);
+  EXPECT_EQ(error_of(munmap(memory, kPage)), EINVAL);  // a part
+  EXPECT_EQ(error_of(mprotect(memory, kPage, PROT_READ)), EINVAL);
+  memory[0] = 7;
+  // Whole, it can be replaced.
+  ASSERT_EQ(mmap(memory, 16 * kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), memory);
+  EXPECT_EQ(memory[0], 0);
+  EXPECT_EQ(mprotect(memory, kPage, PROT_NONE), 0);
+  ASSERT_EQ(map_arena(arena, memory, MAP_SHARED | MAP_FIXED), memory);
+  EXPECT_EQ(memory[0], 7);
+  ASSERT_EQ(map_arena(arena, memory, MAP_SHARED | MAP_FIXED), memory);
+  EXPECT_EQ(error_of(munmap(memory, kPage)), EINVAL);
+  EXPECT_EQ(munmap(memory, 16 * kPage), 0);
+  close(arena);
+}
+
+/// Whether a read there is SIGSEGV.
+bool faults_at(const volatile char* address) {
+  static sigjmp_buf place;
+  on_signal(SIGSEGV, [](int) { siglongjmp(place, 1); });
+  volatile bool faulted = true;
+  if (sigsetjmp(place, 1) == 0) {
+    static_cast<void>(*address);
+    faulted = false;
+  }
+  on_signal(SIGSEGV, SIG_DFL);
+  return faulted;
+}
+
+/// Runs `close_all` in a child with a strict arena; whether touching a page that nobody has allocated still faults.
+template <class CloseAll>
+int faults_after(const CloseAll& close_all) {
+  return in_child([&] {
+    const int arena = make_arena(BPF_F_SEGV_ON_FAULT);
+    const char* memory = map_arena(arena);
+    if (memory == MAP_FAILED) return 1;
+    if (!faults_at(memory)) return 77;
+    close_all();
+    return faults_at(memory + kPage) ? 0 : 2;
+  });
+}
+
+TEST(Arenas, KeepFaultingWhateverTheProgramCloses) {
+  if (faults_after([] {}) == 77) GTEST_SKIP() << "userfaultfd(2) is refused";
+  EXPECT_EQ(faults_after([] { closefrom(3); }), 0);
+  EXPECT_EQ(faults_after([] { close_range(3, ~0U, 0); }), 0);
+  EXPECT_EQ(faults_after([] {
+              for (int fd = 3; fd < 1024; ++fd) close(fd);
+            }),
+            0);
+  EXPECT_EQ(faults_after([] {
+              for (int fd = 3; fd < 1024; ++fd) syscall(SYS_close, fd);
+            }),
+            0);
+  EXPECT_EQ(faults_after([] {
+              for (int fd = 3; fd < 1000; ++fd) dup2(-1, fd);
+              for (int fd = 3; fd < 1000; ++fd) dup2(STDIN_FILENO, fd);
+            }),
+            0);
+}
+
+TEST(PerfEvents, RingsAreNotInherited) {
+  perf_event_attr attr = {};
+  attr.type = PERF_TYPE_SOFTWARE;
+  attr.config = PERF_COUNT_SW_BPF_OUTPUT;
+  attr.size = sizeof(attr);
+  attr.sample_type = PERF_SAMPLE_RAW;
+  const int event = static_cast<int>(syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC));
+  ASSERT_GE(event, 0) << strerror(errno);
+  void* ring = mmap(nullptr, 2 * kPage, PROT_READ | PROT_WRITE, MAP_SHARED, event, 0);
+  ASSERT_NE(ring, MAP_FAILED);
+  EXPECT_EQ(in_child([=] { return error_of(msync(ring, kPage, MS_ASYNC)); }), ENOMEM);
+  EXPECT_EQ(msync(ring, kPage, MS_ASYNC), 0);
+  munmap(ring, 2 * kPage);
+  close(event);
 }
 
 TEST(Syscall, PassesOtherNumbersThrough) {

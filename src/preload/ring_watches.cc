@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/ring_watches.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <skep/abi.h>
@@ -17,6 +16,7 @@
 #include "machine/reader_section.h"
 #include "maps/ringbuf_map.h"
 #include "maps/user_ringbuf_map.h"
+#include "preload/high_descriptor.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
 #include "syscall/perf_events.h"
@@ -35,7 +35,7 @@ struct Watch {
 };
 
 struct Watches {
-  std::mutex mutex;  // held across fork(2), so that the child inherits a whole list
+  QuietMutex mutex;  // held across fork(2), so that the child inherits a whole list
   std::vector<Watch> list;
 };
 
@@ -56,7 +56,8 @@ bool is_watched_kind(const OpenObject& object) {
 
 /// Whether the descriptor is a ring that skep has met already: libraries ask for its attributes first.
 bool is_known_ring(int fd) {
-  if (fd < 0 || !serving()) return false;
+  // Without a section, which is not for signal handlers in threads that have never used skep.
+  if (fd < 0 || !serving() || start()->descriptors.believed(fd) == nullptr) return false;
   const ReaderSection section(start()->machine);
   const OpenObject* const object = start()->descriptors.believed(fd);
   return object != nullptr && is_watched_kind(*object);
@@ -69,17 +70,6 @@ uint32_t events_never(const OpenObject& object) {
 
 RingWatch describe(const Watch& watch) {
   return {.bell = watch.bell, .never = events_never(*watch.object), .error = 0};
-}
-
-/// Moves a descriptor to a number that programs do not count on.
-int move_high(int fd) {
-  for (const int lowest : {800, 400, 100}) {
-    const int high = ::fcntl(fd, F_DUPFD_CLOEXEC, lowest);
-    if (high < 0) continue;
-    real::close(fd);
-    return high;
-  }
-  return fd;
 }
 
 template <class Ring>
@@ -151,7 +141,8 @@ void forget_rings(unsigned first, unsigned last) {
   Watches& all = watches();
   const std::scoped_lock lock(all.mutex);
   for (const Watch& watch : all.list) {
-    if (concerned(watch)) real::close(watch.bell);
+    const auto bell = static_cast<unsigned>(watch.bell);
+    if (concerned(watch) && (bell < first || bell > last)) real::close(watch.bell);
   }
   std::erase_if(all.list, concerned);
   watched_rings.store(static_cast<uint32_t>(all.list.size()));

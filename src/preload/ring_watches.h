@@ -27,7 +27,7 @@ RingWatch watch_ring(int fd, bool make);
 /// Makes every watched bell tell its ring's state, and lets producers know that this process may sleep now.
 void ring_bells();
 
-/// The descriptors first..last are going to be closed.
+/// The descriptors first..last are going to be closed, or have been replaced.
 void forget_rings(unsigned first, unsigned last);
 
 }  // namespace skep::preload

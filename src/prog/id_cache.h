@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "machine/machine.h"
+#include "machine/quiet_mutex.h"
 
 namespace skep {
 
@@ -76,7 +77,7 @@ class IdCache {
   }
 
   /// For fork(2): held across it, so that the child inherits a whole table.
-  std::mutex& mutex() { return mutex_; }
+  QuietMutex& mutex() { return mutex_; }
 
  private:
   static constexpr uint32_t kFirstSize = 64;
@@ -118,7 +119,7 @@ class IdCache {
   Machine& machine_;
   std::atomic<Table*> table_;
   T gone_{};  // its id is 0, which no object has
-  std::mutex mutex_;
+  QuietMutex mutex_;
   // Guarded by mutex_:
   uint32_t used_ = 0;
   uint32_t cursor_ = 0;

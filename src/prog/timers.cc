@@ -10,12 +10,20 @@
 #include <utility>
 
 #include "machine/lease.h"
+#include "machine/quiet_mutex.h"
 #include "prog/clock.h"
 #include "prog/program_references.h"
 
 namespace skep {
 
 thread_local const TimerField* t_running_timer = nullptr;
+
+namespace {
+
+/// What tells the calling thread from all others, in a forked child too.
+const void* this_thread() { return &t_running_timer; }
+
+}  // namespace
 
 /// Keeps the locks of all tables of this process across fork(2), so that the child finds them whole.
 class TimerForks {
@@ -39,7 +47,13 @@ class TimerForks {
   }
   void before() {
     mutex_.lock();
-    for (Timers* timers : all_) timers->lock();
+    for (Timers* timers : all_) {
+      if (timers->locked_by_this_thread()) {
+        interrupted_ = timers;  // fork(2) in a signal handler: the thread goes on in the child too, and unlocks there
+      } else {
+        timers->lock();
+      }
+    }
   }
   void after(bool child) {
     for (Timers* timers : all_) {
@@ -51,13 +65,15 @@ class TimerForks {
         timers->sleeping_until_ = 0;
         t_running_timer = nullptr;
       }
-      timers->unlock();
+      if (timers != interrupted_) timers->unlock();
     }
+    interrupted_ = nullptr;
     mutex_.unlock();
   }
 
-  std::mutex mutex_;
+  QuietMutex mutex_;
   std::vector<Timers*> all_;
+  const Timers* interrupted_ = nullptr;
 };
 
 /// The table is another process's: this one is its forked child, or it is the first use.
@@ -81,10 +97,13 @@ Timers::~Timers() {
 }
 
 void Timers::lock() {
-  while (locked_.exchange(true, std::memory_order_acquire)) {
-    while (locked_.load(std::memory_order_relaxed)) ::sched_yield();
+  for (const void* nobody = nullptr;
+       !locked_by_.compare_exchange_strong(nobody, this_thread(), std::memory_order_acquire); nobody = nullptr) {
+    while (locked_by_.load(std::memory_order_relaxed) != nullptr) ::sched_yield();
   }
 }
+
+bool Timers::locked_by_this_thread() const { return locked_by_.load(std::memory_order_relaxed) == this_thread(); }
 
 uint32_t Timers::count() {
   const Held held(*this);

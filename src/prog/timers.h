@@ -112,11 +112,12 @@ class Timers {
   void end_timers_of(uint32_t map);
 
   void lock();
-  void unlock() { locked_.store(false, std::memory_order_release); }
+  void unlock() { locked_by_.store(nullptr, std::memory_order_release); }
+  [[nodiscard]] bool locked_by_this_thread() const;
 
   Machine& machine_;
   RunEnvironment environment_;
-  std::atomic<bool> locked_{false};
+  std::atomic<const void*> locked_by_{nullptr};  // null: nobody
   // Guarded by the lock.
   TimerTable table_;
   uint32_t self_ = 0;  // the tag of the process that the table belongs to

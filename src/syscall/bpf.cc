@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "machine/quiet_mutex.h"
 #include "syscall/commands.h"
 #include "syscall/element_attr.h"
 #include "syscall/process.h"
@@ -89,6 +90,12 @@ static_assert(kCommandCount == BPF_PROG_STREAM_READ_BY_FD + 1);
 
 constexpr unsigned kLargestAttr = 4096;
 
+/// Whether signal handlers may interrupt the command. They do not interrupt the others, as on the kernel: what these
+/// allocate and lock is nothing for a handler to find half done.
+bool is_long(const Row& row) {
+  return row.run == prog_test_run || row.used == kBatchEnd || row.run_on_element != nullptr;
+}
+
 bool all_zero(const unsigned char* bytes, size_t size) {
   uint64_t any = 0;
   for (; size >= sizeof any; bytes += sizeof any, size -= sizeof any) {
@@ -163,6 +170,8 @@ int any_command(Process& process, int cmd, uint64_t address, unsigned int size) 
   if (row.run == nullptr || (size > row.used && !all_zero(bytes + row.used, size - row.used))) return -EINVAL;
   if (size < row.used) std::memset(bytes + size, 0, row.used - size);
   Caller caller{process, attr, address, size};
+  if (is_long(row)) return to_result(row.run(caller));
+  const QuietSection quiet;
   return to_result(row.run(caller));
 }
 

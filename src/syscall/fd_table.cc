@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "machine/reader_section.h"
@@ -18,7 +19,7 @@ namespace {
 
 // Every table of the process, for fork(2); never destroyed, so that threads may run on while the process exits.
 struct Tables {
-  std::mutex mutex;
+  QuietMutex mutex;
   std::vector<FdTable*> all;
 };
 Tables& tables() {
@@ -26,7 +27,26 @@ Tables& tables() {
   return *tables;
 }
 
+/// How many closes the calling thread is in: more than one where its signal handler closes something.
+[[gnu::tls_model("initial-exec")]] constinit thread_local uint32_t t_closes = 0;
+
 }  // namespace
+
+/// The opening of what may be put in.
+class FdTable::Addition {
+ public:
+  explicit Addition(FdTable& table) : table_(table), lock_(table.mutex_) {
+    table_.adding_.store(true, std::memory_order_seq_cst);
+    table_.may_put_ = table_.closes_under_way_.load(std::memory_order_seq_cst) == 0;
+  }
+  Addition(const Addition&) = delete;
+  Addition& operator=(const Addition&) = delete;
+  ~Addition() { table_.adding_.store(false, std::memory_order_release); }
+
+ private:
+  FdTable& table_;
+  const std::scoped_lock<QuietMutex> lock_;
+};
 
 FdTable::FdTable(Process& process) : process_(process), instance_(*process.instance) {
   static const int registered = ::pthread_atfork(
@@ -59,8 +79,8 @@ void FdTable::before_fork() {
 
 void FdTable::after_fork(bool child) {
   for (FdTable* table : tables().all) {
-    if (child) {  // whoever was closing something stayed behind
-      table->closes_under_way_ = 0;
+    if (child) {  // who was closing something stayed behind, but for this thread
+      table->closes_under_way_.store(table->trusted_.load() ? t_closes : 0);
       table->dying_.clear();
     }
     table->mutex_.unlock();
@@ -105,7 +125,7 @@ Result<std::shared_ptr<const OpenObject>> FdTable::share(int fd, ObjectKind kind
 
 Result<std::shared_ptr<OpenObject>> FdTable::find_slowly(int fd) {
   if (fd < 0) return fail(EBADF);
-  const std::scoped_lock lock(mutex_);
+  const Addition addition(*this);
   if (OpenObject* object = known(fd)) {
     if (agrees(*object, fd)) return object->published_;
     const auto number = static_cast<unsigned>(fd);
@@ -193,7 +213,7 @@ void FdTable::describe_map(OpenObject& object, std::shared_ptr<Map> map) const {
 }
 
 void FdTable::put(unsigned fd, const std::shared_ptr<OpenObject>& object) {
-  if (closes_under_way_ > 0 || fd >= kChunks * kChunkSize) return;
+  if (!may_put_ || fd >= kChunks * kChunkSize) return;
   std::atomic<Chunk*>& slot = chunks_[fd / kChunkSize];
   Chunk* chunk = slot.load(std::memory_order_relaxed);
   if (chunk == nullptr) {
@@ -223,7 +243,7 @@ void FdTable::take_out_stale(std::atomic<OpenObject*>& entry) {
 
 Result<int> FdTable::install(FileDescriptor fd) {
   instance_.machine().run_deferred();
-  const std::scoped_lock lock(mutex_);
+  const Addition addition(*this);
   const Result<std::shared_ptr<OpenObject>> object = open(fd.get());
   if (!object) return std::unexpected(object.error());
   put(static_cast<unsigned>(fd.get()), *object);
@@ -243,7 +263,7 @@ Result<int> FdTable::install(FileDescriptor fd, std::unique_ptr<Map> map) {
   object->device = info.st_dev;
   object->inode = info.st_ino;
   describe_map(*object, std::move(map));
-  const std::scoped_lock lock(mutex_);
+  const Addition addition(*this);
   remember(info.st_ino, object->map);
   put(static_cast<unsigned>(fd.get()), object);
   return fd.release();
@@ -262,10 +282,22 @@ Result<std::shared_ptr<Map>> FdTable::map_of(int fd) {
   return map_of_file(fd, info, false);
 }
 
-void FdTable::closing(unsigned first, unsigned last) {
-  const std::scoped_lock lock(mutex_);
-  ++closes_under_way_;
+bool FdTable::any_known(unsigned first, unsigned last) const {
+  for (unsigned fd = first; fd <= last; ++fd) {
+    if (known(static_cast<int>(fd)) != nullptr) return true;
+    if (chunks_[fd / kChunkSize].load(std::memory_order_acquire) == nullptr) fd |= kChunkSize - 1;
+  }
+  return false;
+}
+
+bool FdTable::closing(unsigned first, unsigned last) {
+  ++t_closes;
+  closes_under_way_.fetch_add(1, std::memory_order_seq_cst);
   last = std::min(last, kChunks * kChunkSize - 1);
+  if (!adding_.load(std::memory_order_seq_cst) && !any_known(first, last)) [[likely]]
+    return false;
+  const std::scoped_lock lock(mutex_);
+  bool objects = false;
   for (unsigned fd = first; fd <= last; ++fd) {
     Chunk* chunk = chunks_[fd / kChunkSize].load(std::memory_order_relaxed);
     if (chunk == nullptr) {
@@ -274,6 +306,7 @@ void FdTable::closing(unsigned first, unsigned last) {
     }
     std::atomic<OpenObject*>& entry = chunk->entries[fd % kChunkSize];
     if (const OpenObject* object = entry.load(std::memory_order_relaxed)) {
+      objects = true;
       const bool ends = object->map != nullptr && ends_with_users(object->map->spec());
       dying_.push_back({.fd = fd,
                         .kind = object->kind,
@@ -283,26 +316,34 @@ void FdTable::closing(unsigned first, unsigned last) {
       take_out(entry);
     }
   }
+  if (objects) QuietSection::begin();
+  return objects;
 }
 
-void FdTable::closed(unsigned first, unsigned last) {
-  std::vector<Dying> dead;
+void FdTable::closed(unsigned first, unsigned last, bool objects) {
+  closes_under_way_.fetch_sub(1, std::memory_order_seq_cst);
+  --t_closes;
+  if (!objects) return;
+  const int saved_errno = errno;
   {
-    const std::scoped_lock lock(mutex_);
-    if (closes_under_way_ > 0) --closes_under_way_;
-    if (dying_.empty()) return;
-    std::erase_if(dying_, [&](const Dying& one) {
-      if (one.fd < first || one.fd > last) return false;
-      dead.push_back(one);
-      return true;
-    });
+    std::vector<Dying> dead;
+    {
+      const std::scoped_lock lock(mutex_);
+      std::erase_if(dying_, [&](const Dying& one) {
+        if (one.fd < first || one.fd > last) return false;
+        dead.push_back(one);
+        return true;
+      });
+    }
+    for (const Dying& one : dead) {
+      if (one.ends_with_users) map_lost_its_users(process_, one.id);
+      if (one.ends_with_file) drop_closed_insertions(process_, one.id);
+      instance_.collect(one.kind, one.id);
+    }
+    instance_.machine().run_deferred();
   }
-  for (const Dying& one : dead) {
-    if (one.ends_with_users) map_lost_its_users(process_, one.id);
-    if (one.ends_with_file) drop_closed_insertions(process_, one.id);
-    instance_.collect(one.kind, one.id);
-  }
-  instance_.machine().run_deferred();
+  QuietSection::end();
+  errno = saved_errno;
 }
 
 }  // namespace skep

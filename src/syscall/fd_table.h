@@ -7,10 +7,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
+#include "machine/quiet_mutex.h"
 #include "maps/map.h"
 #include "memory/result.h"
 #include "object/instance.h"
@@ -72,15 +72,21 @@ struct alignas(64) OpenObject : std::enable_shared_from_this<OpenObject> {
 ///
 /// Invariants
 ///   1. A published OpenObject is constant and lives until a grace period after it was taken out of its entry.
-///   2. In trusted mode an entry is taken out before its descriptor is closed (closing()), and while any close is under
-///      way nothing is put in; so no entry outlives its descriptor.
+///   2. In trusted mode an entry is taken out before its descriptor is closed (closing()), and nothing is put in that
+///      was opened while any close was under way; so no entry outlives its descriptor.
 ///   3. All descriptors of one map in this process share one Map.
 ///
 /// Ordering
 ///   1. The release store of an entry pairs with the acquire load in known(): a found object is complete.
 ///   2. The entry's removal precedes Machine::defer, whose grace period covers every find() that still saw it.
+///   3. An Addition stores adding_, then loads closes_under_way_; closing() counts itself, then loads adding_. All four
+///      are seq_cst: either the addition sees the close and puts nothing in, or the close sees the addition and waits
+///      for mutex_, or the addition is over and the close sees the entry (adding_ is cleared with release).
 ///
-/// Progress    find: wait-free. Everything else: one mutex, under which files are opened and mapped.
+/// Progress    find, and the close of what is no object while nothing is added: wait-free. Everything else: one mutex,
+///             under which files are opened and mapped.
+/// Signals     A handler may close descriptors: the mutex is quiet, and so is the close of an object for all of its
+///             Closing. That of an object allocates memory, so it must not interrupt malloc(3) itself.
 /// Reclamation Machine::defer after the entry was taken out; readers are inside a ReaderSection. The deferred runs when
 ///             the next descriptor is installed, or its close reported.
 /// Locks       mutex_ before every lock of the machine; held across fork(2), so that the child inherits a whole table.
@@ -122,10 +128,23 @@ class FdTable {
 
   /// From now on closes are reported, and entries are believed without a system call.
   void trust() { trusted_.store(true, std::memory_order_relaxed); }
-  /// Bracket close(2), dup2(2), close_range(2) of the numbers first..last in trusted mode; closed() also collects the
-  /// objects that died with them. Cheap for numbers that are no objects.
-  void closing(unsigned first, unsigned last);
-  void closed(unsigned first, unsigned last);
+  /// Lives while close(2), dup2(2), close_range(2) ends the numbers first..last in trusted mode; then collects the
+  /// objects that died with them. Cheap for numbers that are no objects. Without a table it does nothing. Keeps errno.
+  class Closing {
+   public:
+    Closing(FdTable* table, unsigned first, unsigned last)
+        : table_(table), first_(first), last_(last), objects_(table != nullptr && table->closing(first, last)) {}
+    Closing(const Closing&) = delete;
+    Closing& operator=(const Closing&) = delete;
+    ~Closing() {
+      if (table_ != nullptr) table_->closed(first_, last_, objects_);
+    }
+
+   private:
+    FdTable* table_;
+    unsigned first_, last_;
+    bool objects_;
+  };
 
  private:
   static constexpr unsigned kChunkSize = 1024;
@@ -150,10 +169,15 @@ class FdTable {
     const Chunk* chunk = chunks_[number / kChunkSize].load(std::memory_order_acquire);
     return chunk == nullptr ? nullptr : chunk->entries[number % kChunkSize].load(std::memory_order_acquire);
   }
+  /// Whether there are objects among the numbers: then the thread is in a QuietSection until it tells closed() so.
+  [[nodiscard]] bool closing(unsigned first, unsigned last);
+  void closed(unsigned first, unsigned last, bool objects);
+  [[nodiscard]] bool any_known(unsigned first, unsigned last) const;
   Result<const OpenObject*> find_with_care(int fd);
   static bool agrees(const OpenObject& object, int fd);
   Result<std::shared_ptr<OpenObject>> find_slowly(int fd);
   // All below: mutex_ is held.
+  class Addition;
   Result<std::shared_ptr<OpenObject>> open(int fd);
   Result<std::shared_ptr<Map>> map_of_file(int fd, const struct stat& info, bool client_writes);
   void remember(ino_t inode, const std::shared_ptr<Map>& map);
@@ -170,11 +194,13 @@ class FdTable {
   std::atomic<bool> trusted_{false};
   Chunk first_chunk_{};
   std::atomic<Chunk*> chunks_[kChunks] = {};
-  std::mutex mutex_;
+  std::atomic<uint32_t> closes_under_way_{0};  // changed by any thread, without a lock
+  std::atomic<bool> adding_{false};            // written by the holder of mutex_
+  QuietMutex mutex_;
   // Guarded by mutex_:
   std::unordered_map<ino_t, std::weak_ptr<Map>> maps_;
   size_t maps_swept_at_ = 64;
-  unsigned closes_under_way_ = 0;
+  bool may_put_ = false;  // of the Addition
   std::vector<Dying> dying_;
 };
 

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <thread>
 
 #include "machine/reader_section.h"
@@ -38,9 +39,8 @@ class FdTableTest : public TwoFaces {
   }
   /// What the preload library makes of close(2).
   void reported_close(int fd) {
-    process_->descriptors.closing(static_cast<unsigned>(fd), static_cast<unsigned>(fd));
+    const FdTable::Closing closing(&process_->descriptors, static_cast<unsigned>(fd), static_cast<unsigned>(fd));
     ::close(fd);
-    process_->descriptors.closed(static_cast<unsigned>(fd), static_cast<unsigned>(fd));
   }
 };
 
@@ -136,34 +136,36 @@ TEST_F(FdTableTest, RangesOfTrustedDescriptors) {
   }
   const auto first = static_cast<unsigned>(fds[1]);
   const auto last = static_cast<unsigned>(fds[3]);
-  process_->descriptors.closing(first, last);
-  for (unsigned fd = first; fd <= last; ++fd) ::close(static_cast<int>(fd));
-  EXPECT_EQ(get(fds[0], 1), 10);
-  process_->descriptors.closed(first, last);
+  {
+    const FdTable::Closing closing(&process_->descriptors, first, last);
+    for (unsigned fd = first; fd <= last; ++fd) ::close(static_cast<int>(fd));
+    EXPECT_EQ(get(fds[0], 1), 10);
+  }
   EXPECT_EQ(get(fds[0], 1), 10);
   EXPECT_EQ(get(fds[2], 1), -EBADF);
   EXPECT_EQ(get(fds[4], 1), 10);
-  process_->descriptors.closing(static_cast<unsigned>(fds[0]), ~0U);
-  ::close(fds[0]);
-  ::close(fds[4]);
-  process_->descriptors.closed(static_cast<unsigned>(fds[0]), ~0U);
+  {
+    const FdTable::Closing closing(&process_->descriptors, static_cast<unsigned>(fds[0]), ~0U);
+    ::close(fds[0]);
+    ::close(fds[4]);
+  }
   EXPECT_EQ(get(fds[4], 1), -EBADF);
 }
 
-// Between closing() and closed() another thread may still use the number, and may already use it for something else.
+// While a descriptor is closed another thread may still use the number, and may already use it for something else.
 TEST_F(FdTableTest, WhileACloseIsUnderWayNothingIsRemembered) {
   process_->descriptors.trust();
   const int fd = make_map();
   ASSERT_EQ(put(fd, 1, 10), 0);
   const auto number = static_cast<unsigned>(fd);
-  process_->descriptors.closing(number, number);
+  auto closing = std::make_optional<FdTable::Closing>(&process_->descriptors, number, number);
   EXPECT_EQ(get(fd, 1), 10);
   ::close(fd);
   EXPECT_EQ(get(fd, 1), -EBADF);
   const int next = make_map();
   ASSERT_EQ(next, fd);
   EXPECT_EQ(get(next, 1), -ENOENT);
-  process_->descriptors.closed(number, number);
+  closing.reset();
   EXPECT_EQ(get(next, 1), -ENOENT);
   EXPECT_EQ(put(next, 1, 11), 0);
   reported_close(next);
@@ -251,9 +253,10 @@ TEST_F(FdTableTest, ReadersRaceWithCloseAndReopen) {
       const int next = make_map();
       ASSERT_EQ(put(next, 0, i), 0);
       newest = i;
-      if (trusted) process_->descriptors.closing(static_cast<unsigned>(slot), static_cast<unsigned>(slot));
+      std::optional<FdTable::Closing> closing;
+      if (trusted) closing.emplace(&process_->descriptors, static_cast<unsigned>(slot), static_cast<unsigned>(slot));
       ASSERT_EQ(::dup2(next, slot), slot);
-      if (trusted) process_->descriptors.closed(static_cast<unsigned>(slot), static_cast<unsigned>(slot));
+      closing.reset();
       oldest = i;
       if (trusted)
         reported_close(next);

@@ -104,7 +104,7 @@ class OpenedReferences final : public ProgramReferences {
 
 // Every one of the process, for fork(2).
 struct All {
-  std::mutex mutex;
+  QuietMutex mutex;
   std::vector<OpenedReferences*> members;
 };
 All& all() {

@@ -16,10 +16,10 @@ namespace {
 std::atomic<bool> closes_are_reported{false};
 
 // Held across fork(2), so that the child never meets one that a thread of its parent held.
-std::mutex& opening() {
-  static std::mutex* const mutex = [] {
+QuietMutex& opening() {
+  static QuietMutex* const mutex = [] {
     ::pthread_atfork([] { opening().lock(); }, [] { opening().unlock(); }, [] { opening().unlock(); });
-    return new std::mutex;
+    return new QuietMutex;
   }();
   return *mutex;
 }
@@ -54,14 +54,6 @@ void skep_trust_descriptors() {
   closes_are_reported.store(true);
   const std::scoped_lock lock(opening());
   if (Process* process = the_default_process.load()) process->descriptors.trust();
-}
-
-void fd_closing(unsigned first, unsigned last) {
-  if (Process* process = the_default_process.load(std::memory_order_acquire)) process->descriptors.closing(first, last);
-}
-
-void fd_closed(unsigned first, unsigned last) {
-  if (Process* process = the_default_process.load(std::memory_order_acquire)) process->descriptors.closed(first, last);
 }
 
 }  // namespace skep

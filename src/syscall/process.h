@@ -17,10 +17,8 @@ inline Process* default_process();
 int bpf(Process& process, int cmd, bpf_attr* attr, unsigned int size);
 
 /// For a library that sees every close(2) of this process (the preload library): descriptors are then believed without
-/// a system call. From then on each close, dup2 target and close_range is bracketed by the two calls below.
+/// a system call. From then on each close, dup2 target and close_range is bracketed by FdTable::Closing.
 void skep_trust_descriptors();
-void fd_closing(unsigned first, unsigned last);
-void fd_closed(unsigned first, unsigned last);
 
 extern std::atomic<Process*> the_default_process;
 Process* open_default_process();

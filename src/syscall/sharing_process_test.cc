@@ -39,6 +39,11 @@ class SharingTest : public TwoFaces {
     ::waitpid(child, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
+  /// What the preload library makes of close(2).
+  void reported_close(int fd) {
+    const FdTable::Closing closing(&process_->descriptors, static_cast<unsigned>(fd), static_cast<unsigned>(fd));
+    ::close(fd);
+  }
 };
 
 TEST_F(SharingTest, AForkedChildGoesOn) {
@@ -48,16 +53,16 @@ TEST_F(SharingTest, AForkedChildGoesOn) {
     ASSERT_EQ(put(*process_, fd, 1, 10), 0);
     EXPECT_EQ(in_child([&] {
                 if (get(*process_, fd, 1) != 10 || put(*process_, fd, 2, 20) != 0) return 1;
-                process_->descriptors.closing(static_cast<unsigned>(fd), static_cast<unsigned>(fd));
-                ::close(fd);
-                process_->descriptors.closed(static_cast<unsigned>(fd), static_cast<unsigned>(fd));
+                reported_close(fd);
                 return get(*process_, fd, 1) == -EBADF ? 0 : 2;
               }),
               0);
     EXPECT_EQ(get(*process_, fd, 2), 20);
-    if (trusted) process_->descriptors.closing(static_cast<unsigned>(fd), static_cast<unsigned>(fd));
-    ::close(fd);
-    if (trusted) process_->descriptors.closed(static_cast<unsigned>(fd), static_cast<unsigned>(fd));
+    if (trusted) {
+      reported_close(fd);
+    } else {
+      ::close(fd);
+    }
   }
 }
 
