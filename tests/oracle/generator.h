@@ -16,10 +16,14 @@ struct MapModel {
   bool open = false;
   [[nodiscard]] bool is_array() const;
   [[nodiscard]] bool is_per_cpu() const;
+  /// Elements of bytes under keys, which can be walked and compared as a whole.
+  [[nodiscard]] bool is_walked() const;
+  /// Values are descriptors and the like; the operations here name none that exist.
+  [[nodiscard]] bool of_objects() const;
 };
 
-/// Makes random operations over random maps of the four basic kinds: mostly sensible, often full, sometimes absurd.
-/// Everything follows from the seed.
+/// Makes random operations over random maps: mostly sensible, often full, sometimes absurd. Most are over the four
+/// basic kinds, the rest over one form of each other kind (kind_forms.h). Everything follows from the seed.
 class Generator {
  public:
   Generator(uint64_t seed, uint32_t cpus) : random_(seed), cpus_(cpus) {}
@@ -39,6 +43,7 @@ class Generator {
 
  private:
   Operation create();
+  Operation create_other();
   Operation element(uint32_t number);
   Operation batch(uint32_t number);
   Operation info(uint32_t number);
