@@ -61,6 +61,13 @@ class NestedOracle : public TwoFaces {
       if (id > 0 && id_of(face, fds[i]) == id) return "inner " + std::to_string(i);
     return id > 0 ? "a stranger" : std::to_string(id);
   }
+  /// A program that returns what is at 1 in the inner map at `key`; 100: no inner map, 101: no value.
+  static ProgramToLoad reader(int outer, int32_t key) {
+    return program({store(kW, r10, -4, key), mov(r2, r10), add(r2, -4), load_map(r1, static_cast<uint32_t>(outer)),
+                    call(kLookup), jump_if(kJne, r0, 0, 2), mov(r0, 100), exit_(), mov(r1, r0), store(kW, r10, -4, 1),
+                    mov(r2, r10), add(r2, -4), call(kLookup), jump_if(kJne, r0, 0, 2), mov(r0, 101), exit_(),
+                    load(kDw, r0, r0, 0), exit_()});
+  }
   static void close_all(std::initializer_list<int> fds) {
     for (const int fd : fds)
       if (fd >= 0) ::close(fd);
@@ -461,14 +468,24 @@ TEST_F(NestedOracle, RandomElements) {
     std::mt19937 random(seed);
     for (const uint32_t type : kOuterTypes) {
       std::vector<int> inner;
-      for (int i = 0; i < 5; ++i) inner.push_back(make(face, BPF_MAP_TYPE_HASH, 4, 8, 1 + static_cast<uint32_t>(i)));
+      uint32_t made = 0;
+      const auto make_inner = [&](uint32_t entries) {
+        const int map = make(face, BPF_MAP_TYPE_HASH, 4, 8, entries);
+        const uint32_t key = 1;
+        const uint64_t content = 1000 + made++;  // by which a program tells it
+        EXPECT_EQ(face.call(BPF_MAP_UPDATE_ELEM, element_attr(map, &key, &content)), 0);
+        return map;
+      };
+      for (uint32_t i = 0; i < 5; ++i) inner.push_back(make_inner(1 + i));
       const int outer =
           make(face, type, 4, 4, 6, random() % 2 == 0 && type == BPF_MAP_TYPE_HASH_OF_MAPS ? 1U : 0U, inner[0]);
-      for (int step = 0; step < 500; ++step) {
+      std::vector<int> readers;
+      for (int32_t key = 0; key < 3; ++key) readers.push_back(reader(outer, key).load(face));
+      for (int step = 0; step < 300; ++step) {
         const uint32_t key = random() % 8;
         const int map = random() % 16 == 0 ? -1 : inner[random() % inner.size()];
         const uint64_t flags = random() % 4 == 0 ? random() % 5 : 0;
-        switch (random() % 5) {
+        switch (random() % 7) {
           case 0:
           case 1:
             face.note("set", set(face, outer, key, map, flags));
@@ -480,14 +497,34 @@ TEST_F(NestedOracle, RandomElements) {
             const size_t at =
                 random() % inner.size();  // a new map in the place of an old one, which may live on inside
             ::close(inner[at]);
-            inner[at] = make(face, BPF_MAP_TYPE_HASH, 4, 8, 3);
+            inner[at] = make_inner(3);
             break;
           }
+          case 4: {
+            uint32_t keys[3], values[3];
+            for (uint32_t i = 0; i < 3; ++i) {
+              keys[i] = static_cast<uint32_t>(random() % 7);
+              values[i] = static_cast<uint32_t>(inner[random() % inner.size()]);
+            }
+            bpf_attr batch = no_attr();
+            batch.batch.map_fd = static_cast<uint32_t>(outer);
+            batch.batch.keys = reinterpret_cast<uint64_t>(keys);
+            batch.batch.values = reinterpret_cast<uint64_t>(values);
+            batch.batch.count = 3;
+            face.note("batch",
+                      face.call(random() % 3 == 0 ? BPF_MAP_DELETE_BATCH : BPF_MAP_UPDATE_BATCH, &batch, sizeof batch));
+            face.note("done", batch.batch.count);
+            break;
+          }
+          case 5:
+            face.note("read", run(face, readers[random() % readers.size()]));
+            break;
           default:
             face.note("get", which(face, get(face, outer, key), inner));
         }
       }
       for (const int fd : inner) ::close(fd);
+      for (const int fd : readers) ::close(fd);
       ::close(outer);
     }
   });
