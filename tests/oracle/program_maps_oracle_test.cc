@@ -7,6 +7,7 @@
 #include <array>
 #include <random>
 
+#include "sample_btf.h"
 #include "syscall/prog_commands_test_support.h"
 
 namespace skep {
@@ -224,6 +225,156 @@ TEST_F(ProgramMapsOracle, RandomOperations) {
         }
       }
       for (const int fd : {program, map, answers}) ::close(fd);
+    });
+    if (HasFatalFailure()) return;
+  }
+}
+
+/// locked_value of sample_btf().
+struct LockedValue {
+  uint64_t a;
+  uint32_t lock;
+  uint32_t b;
+  uint64_t c;
+};
+/// As Request, in the one element of an array: programs with locks get no arguments that a test could choose.
+struct LockedRequest {
+  enum Work : uint64_t { kGet, kSet, kErase, kAdd, kWorks };
+  uint64_t work, key, flags, added;
+  LockedValue value;
+};
+
+/// Values with a lock in them: programs that take it, and updates and lookups that ask for it, from either side.
+class LockedMapsOracle : public ProgramMapsOracle {
+ protected:
+  static constexpr int32_t kSpinLock = 93, kSpinUnlock = 94;
+
+  static int create(Face& face, uint32_t type, uint32_t flags) {
+    const auto raw = oracle::sample_btf();
+    bpf_attr types = no_attr();
+    types.btf = reinterpret_cast<uint64_t>(raw.data());
+    types.btf_size = static_cast<uint32_t>(raw.size());
+    const int btf = face.call(BPF_BTF_LOAD, types);
+    bpf_attr attr = map_attr(type, 4, sizeof(LockedValue), kEntries, flags);
+    attr.btf_fd = static_cast<uint32_t>(btf);
+    attr.btf_key_type_id = oracle::kU32;
+    attr.btf_value_type_id = oracle::kLockedValue;
+    const int map = face.call(BPF_MAP_CREATE, attr);
+    ::close(btf);
+    return map;
+  }
+
+  static ProgramToLoad locker(int map, int requests, int answers) {
+    const auto at = static_cast<uint32_t>(map);
+    ProgramToLoad out = program(
+        {load_map_value(r9, static_cast<uint32_t>(requests), 0), load_map_value(r8, static_cast<uint32_t>(answers), 0),
+         load(kDw, r7, r9, 0), load(kDw, r1, r9, 8), store(kDw, r10, -8, r1)},
+        BPF_PROG_TYPE_SCHED_CLS);
+    const auto append = [&](const std::vector<bpf_insn>& more) {
+      out.code.insert(out.code.end(), more.begin(), more.end());
+    };
+    // The value on the stack, at R10 - 32.
+    for (int word = 0; word < 3; ++word)
+      append(assemble({load(kDw, r1, r9, 32 + 8 * word), store(kDw, r10, -32 + 8 * word, r1)}));
+    const auto block = [&](uint64_t work, std::initializer_list<Code> codes) {
+      const auto body = assemble(codes);
+      append(assemble({jump_if(kJne, r7, static_cast<int32_t>(work), static_cast<int>(body.size()))}));
+      append(body);
+    };
+    const Code map_and_key[] = {load_map(r1, at), mov(r2, r10), add(r2, -8)};
+    const Code end[] = {mov(r0, 0), exit_()};
+    block(LockedRequest::kGet, {map_and_key[0], map_and_key[1], map_and_key[2], call(kLookup), jump_if(kJeq, r0, 0, 6),
+                                load(kDw, r1, r0, 0), store(kDw, r8, 0, r1), load(kW, r1, r0, 12),
+                                store(kDw, r8, 8, r1), load(kDw, r1, r0, 16), store(kDw, r8, 16, r1), end[0], end[1]});
+    block(LockedRequest::kSet, {map_and_key[0], map_and_key[1], map_and_key[2], mov(r3, r10), add(r3, -32),
+                                load(kDw, r4, r9, 16), call(kUpdate), store(kDw, r8, 0, r0), end[0], end[1]});
+    block(LockedRequest::kErase,
+          {map_and_key[0], map_and_key[1], map_and_key[2], call(kDelete), store(kDw, r8, 0, r0), end[0], end[1]});
+    block(LockedRequest::kAdd, {map_and_key[0],
+                                map_and_key[1],
+                                map_and_key[2],
+                                call(kLookup),
+                                jump_if(kJeq, r0, 0, 14),
+                                mov(r6, r0),
+                                mov(r1, r6),
+                                add(r1, 8),
+                                call(kSpinLock),
+                                load(kDw, r7, r6, 0),
+                                load(kDw, r2, r9, 24),
+                                add(r2, r7),
+                                store(kDw, r6, 0, r2),
+                                store(kDw, r6, 16, r2),
+                                mov(r1, r6),
+                                add(r1, 8),
+                                call(kSpinUnlock),
+                                store(kDw, r8, 0, r7),
+                                mov(r0, 0),
+                                end[0],
+                                end[1]});
+    append(assemble({end[0], end[1]}));
+    return out;
+  }
+};
+
+TEST_F(LockedMapsOracle, RandomOperations) {
+  const char* seed_text = ::getenv("SKEP_ORACLE_SEED");
+  const uint64_t seed = seed_text != nullptr ? strtoull(seed_text, nullptr, 0) : std::random_device{}();
+  SCOPED_TRACE("SKEP_ORACLE_SEED=" + std::to_string(seed));
+  constexpr std::array<std::pair<uint32_t, uint32_t>, 3> kLocked = {
+      {{BPF_MAP_TYPE_HASH, 0}, {BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC}, {BPF_MAP_TYPE_ARRAY, 0}}};
+  for (const auto& [type, map_flags] : kLocked) {
+    compare([&, type = type, map_flags = map_flags](Face& face) {
+      std::mt19937_64 random(seed);
+      const int map = create(face, type, map_flags);
+      const int requests = face.call(BPF_MAP_CREATE, map_attr(BPF_MAP_TYPE_ARRAY, 4, sizeof(LockedRequest), 1));
+      const int answers = face.call(BPF_MAP_CREATE, map_attr(BPF_MAP_TYPE_ARRAY, 4, sizeof(Answers), 1));
+      const int program = locker(map, requests, answers).load(face);
+      ASSERT_GE(program, 0) << last_error_sentence();
+      const uint32_t zero = 0;
+      for (int step = 0; step < 600; ++step) {
+        const std::string what = "type " + std::to_string(type) + " step " + std::to_string(step) + " ";
+        // Whatever is written where the lock is, nobody sees.
+        LockedRequest request{
+            .work = random() % LockedRequest::kWorks,
+            .key = random() % kKeys,
+            .flags = random() % 8,
+            .added = random(),
+            .value = {random(), static_cast<uint32_t>(random()), static_cast<uint32_t>(random()), random()}};
+        if (random() % 2 == 0) {
+          Answers said;
+          said.fill(~uint64_t{0});
+          std::array<char, 64> packet{};
+          bpf_attr attr = run_attr(program);
+          attr.test.data_in = reinterpret_cast<uint64_t>(packet.data());
+          attr.test.data_size_in = packet.size();
+          EXPECT_EQ(face.call(BPF_MAP_UPDATE_ELEM, element_attr(requests, &zero, &request)), 0);
+          EXPECT_EQ(face.call(BPF_MAP_UPDATE_ELEM, element_attr(answers, &zero, said.data())), 0);
+          EXPECT_EQ(face.call(BPF_PROG_TEST_RUN, attr), 0) << last_error_sentence();
+          EXPECT_EQ(face.call(BPF_MAP_LOOKUP_ELEM, element_attr(answers, &zero, said.data())), 0);
+          for (int i = 0; i < 3; ++i) face.note(what + std::to_string(request.work), static_cast<int64_t>(said[i]));
+          continue;
+        }
+        LockedValue value = request.value;
+        switch (random() % 4) {
+          case 0:
+            face.note(what + "update",
+                      face.call(BPF_MAP_UPDATE_ELEM, element_attr(map, &request.key, &value, request.flags)));
+            break;
+          case 1:
+            face.note(what + "erase", face.call(BPF_MAP_DELETE_ELEM, element_attr(map, &request.key, nullptr)));
+            break;
+          case 2:
+            face.note(what + "take", face.call(BPF_MAP_LOOKUP_AND_DELETE_ELEM,
+                                               element_attr(map, &request.key, &value, request.flags & BPF_F_LOCK)));
+            break;
+          default:
+            face.note(what + "lookup", face.call(BPF_MAP_LOOKUP_ELEM,
+                                                 element_attr(map, &request.key, &value, request.flags & BPF_F_LOCK)));
+        }
+        for (const uint64_t word : {value.a, uint64_t{value.lock}, uint64_t{value.b}, value.c})
+          face.note(what + "value", static_cast<int64_t>(word));
+      }
+      for (const int fd : {program, map, requests, answers}) ::close(fd);
     });
     if (HasFatalFailure()) return;
   }
