@@ -50,7 +50,10 @@ class ArenaMap final : public Map {
     uint64_t pages = 0;
     [[nodiscard]] uint64_t end() const { return start + pages * kPageSize; }
   };
-  [[nodiscard]] Window window() const { return unpack(control_.window.load(std::memory_order_acquire)); }
+  [[nodiscard]] Window window() const {
+    if (spec().extra != 0) return {spec().extra, spec().max_entries};
+    return unpack(control_.window.load(std::memory_order_acquire));
+  }
   /// The first mapping of any process says where all others go: true if this is that one, or like it.
   bool claim_window(uint64_t start, uint64_t pages);
 
@@ -67,7 +70,7 @@ class ArenaMap final : public Map {
   [[nodiscard]] std::byte* reach(const Lease& lease, int64_t offset, uint32_t size) {
     constexpr int64_t kSpan = int64_t{1} << 32;
     if (offset < 0 || offset >= kSpan) return nullptr;
-    const uint32_t distance = static_cast<uint32_t>(offset) - static_cast<uint32_t>(window().start);
+    const uint32_t distance = static_cast<uint32_t>(offset) - low_half_of_start();
     const uint64_t first = distance / kPageSize, last = (uint64_t{distance} + size - 1) / kPageSize;
     if (last >= pages_.pages()) return nullptr;
     if (pages_.has(static_cast<uint32_t>(first)) && pages_.has(static_cast<uint32_t>(last))) [[likely]]
@@ -84,24 +87,33 @@ class ArenaMap final : public Map {
   [[nodiscard]] CheckReport check() const override;
 
   struct Control {
-    std::atomic<uint64_t> window;            // see unpack(); 0: not known yet
+    std::atomic<uint64_t> window;            // see unpack(), of a map_extra the low 56 bits; 0: not known yet
     alignas(64) std::atomic<uint64_t> lock;  // HolderLock
     std::atomic<uint64_t> work;              // what the lock's holder is about: kind, count, first page; 0: nothing
   };
-  [[nodiscard]] static uint64_t pack(uint64_t start, uint64_t pages) { return (pages - 1) << 44 | start / kPageSize; }
+  /// User space has addresses of 56 bits; map_extra may have more.
+  [[nodiscard]] static uint64_t pack(uint64_t start, uint64_t pages) {
+    return (pages - 1) << kStartBits | (start / kPageSize & kStartMask);
+  }
   [[nodiscard]] static Window unpack(uint64_t word) {
     if (word == 0) return {};
-    return {(word & ((uint64_t{1} << 44) - 1)) * kPageSize, (word >> 44) + 1};
+    return {(word & kStartMask) * kPageSize, (word >> kStartBits) + 1};
   }
 
  private:
+  static constexpr int kStartBits = 44;
+  static constexpr uint64_t kStartMask = (uint64_t{1} << kStartBits) - 1;
+
+  [[nodiscard]] uint32_t low_half_of_start() const {
+    return static_cast<uint32_t>(unpack(control_.window.load(std::memory_order_acquire)).start);
+  }
   enum class Work : uint64_t { kAllocate = 1, kReserve, kRelease };
   class Hold;
   void begin(Work work, uint32_t first, uint32_t count);
   void end();
   void complete_work();
   [[nodiscard]] uint64_t page_of(uint64_t address) const {
-    return static_cast<uint32_t>(static_cast<uint32_t>(address) - static_cast<uint32_t>(window().start)) / kPageSize;
+    return static_cast<uint32_t>(static_cast<uint32_t>(address) - low_half_of_start()) / kPageSize;
   }
   /// Whether the page exists; if a client touched it, it is taken from now on.
   bool touched(const Lease& lease, uint32_t page);

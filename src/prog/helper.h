@@ -63,6 +63,7 @@ struct Helper {
   std::array<Argument, 5> arguments;
   HelperFunction function;
   bool under_locks = false;  // may be called while the program holds a lock
+  bool sleeps = false;       // only for programs, and callbacks of work, that may
 };
 
 /// The helper of that number; null: the kernel has none, or skep does not have it yet.

@@ -21,9 +21,16 @@ using namespace helpers;
 constexpr uint32_t kNoId = UINT32_MAX;
 
 constexpr Helper kKfuncs[] = {
-    {kNoId, "arena_alloc_pages", kEvery, true, {kMap, kAnything, kAnything, kAnything, kAnything}, arena_alloc_pages},
-    {kNoId, "arena_free_pages", kEvery, true, {kMap, kAnything, kAnything}, arena_free_pages},
-    {kNoId, "arena_reserve_pages", kEvery, true, {kMap, kAnything, kAnything}, arena_reserve_pages},
+    {kNoId,
+     "arena_alloc_pages",
+     kEvery,
+     true,
+     {kMap, kAnything, kAnything, kAnything, kAnything},
+     arena_alloc_pages,
+     false,
+     true},
+    {kNoId, "arena_free_pages", kEvery, true, {kMap, kAnything, kAnything}, arena_free_pages, false, true},
+    {kNoId, "arena_reserve_pages", kEvery, true, {kMap, kAnything, kAnything}, arena_reserve_pages, false, true},
     {kNoId, "rcu_read_lock", kEvery, true, {}, rcu_read_lock},
     {kNoId, "rcu_read_unlock", kEvery, true, {}, rcu_read_unlock},
     {kNoId, "wq_init", kEvery, true, {kWork, kMapOfField, kAnything}, wq_init},

@@ -17,6 +17,9 @@ bool is_jump_class(uint8_t code) { return (code & 7) == kJmp || (code & 7) == kJ
 bool is_exit(const bpf_insn& insn) { return insn.code == (kJmp | kExit); }
 bool is_call(const bpf_insn& insn) { return is_jump_class(insn.code) && (insn.code & 0xf0) == kCall; }
 bool is_function_call(const bpf_insn& insn) { return insn.code == (kJmp | kCall) && insn.src_reg == BPF_PSEUDO_CALL; }
+bool is_kernel_call(const bpf_insn& insn) {
+  return insn.code == (kJmp | kCall) && insn.src_reg == BPF_PSEUDO_KFUNC_CALL;
+}
 bool is_function_pointer(const bpf_insn& insn) { return is_wide_load(insn) && insn.src_reg == BPF_PSEUDO_FUNC; }
 bool is_indirect_jump(const bpf_insn& insn) { return insn.code == (kJmp | kJa | kX); }
 bool is_always_jump(const bpf_insn& insn) {
@@ -61,7 +64,7 @@ Status check_kernel_calls(std::span<const bpf_insn> code, bool gpl_compatible, b
     return fail(error);
   };
   for (const bpf_insn& insn : code) {
-    if (insn.code != (kJmp | kCall) || insn.src_reg != BPF_PSEUDO_KFUNC_CALL) continue;
+    if (!is_kernel_call(insn)) continue;
     const auto kfunc = kfunc_of(static_cast<uint32_t>(insn.imm));
     if (!kfunc && kfunc.error() == Errno{ENOENT}) return refuse(kEnotsupp, last_error_sentence());
     if (!gpl_compatible) return refuse(EINVAL, "cannot call kernel function from non-GPL compatible program");
@@ -69,6 +72,36 @@ Status check_kernel_calls(std::span<const bpf_insn> code, bool gpl_compatible, b
     if (insn.off > 0 && !has_fd_array) return refuse(EPROTO, "kfunc offset > 0 without fd_array is invalid");
     if (insn.off > 0) return refuse(EINVAL, "BTF fd for kfunc is not a module BTF");
     if (!kfunc) return refuse(to_int(kfunc.error()), last_error_sentence());
+  }
+  return {};
+}
+
+Status check_sleeping_calls(std::span<const bpf_insn> code, std::span<const uint32_t> functions, VerifierLog& log) {
+  const auto called = [](const bpf_insn& insn) -> const Helper* {
+    return is_kernel_call(insn) ? kfunc_of(static_cast<uint32_t>(insn.imm)).value_or(nullptr) : nullptr;
+  };
+  const bool has_work = std::ranges::any_of(code, [&](const bpf_insn& insn) {
+    const Helper* kfunc = called(insn);
+    return kfunc != nullptr && std::ranges::find(kfunc->arguments, Argument::kFunction) != kfunc->arguments.end();
+  });
+  std::vector<bool> seen(functions.size(), false);
+  std::vector<size_t> left{0};
+  seen[0] = true;
+  while (!left.empty()) {
+    const size_t function = left.back();
+    left.pop_back();
+    const size_t end = function + 1 < functions.size() ? functions[function + 1] : code.size();
+    for (size_t i = functions[function]; i < end; ++i) {
+      if (const Helper* kfunc = called(code[i]); kfunc != nullptr && kfunc->sleeps) {
+        log.print("program must be sleepable to call sleepable kfunc bpf_%s\n", kfunc->name);
+        return fail(EACCES);
+      }
+      if (!is_function_call(code[i]) && (has_work || !is_function_pointer(code[i]))) continue;
+      const auto start = static_cast<uint32_t>(static_cast<int64_t>(i) + 1 + code[i].imm);
+      const auto target = static_cast<size_t>(std::ranges::lower_bound(functions, start) - functions.begin());
+      if (!seen[target]) left.push_back(target);
+      seen[target] = true;
+    }
   }
   return {};
 }

@@ -26,6 +26,11 @@ Result<std::vector<uint32_t>> find_functions(std::span<const bpf_insn> code, Ver
 /// EACCES: a function that programs cannot call, or that skep does not have.
 Status check_kernel_calls(std::span<const bpf_insn> code, bool gpl_compatible, bool has_fd_array, VerifierLog& log);
 
+/// No call of a kernel function that sleeps in a program that may not; callbacks of work queues and task work may, so
+/// in a program that has such, functions that are not called are not looked at. `code` has passed check_kernel_calls().
+/// EACCES.
+Status check_sleeping_calls(std::span<const bpf_insn> code, std::span<const uint32_t> functions, VerifierLog& log);
+
 /// Jumps stay inside their function and functions end with an exit or a jump. EINVAL.
 Status check_jumps(std::span<const bpf_insn> code, std::span<const uint32_t> functions, VerifierLog& log);
 

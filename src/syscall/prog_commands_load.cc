@@ -168,6 +168,10 @@ class Loader {
 
   /// fd_array with fd_array_cnt: maps that the program is to have even if it does not name them; BTF is accepted.
   Status add_listed_maps() {
+    if (attr_.fd_array_cnt >= UINT32_MAX / sizeof(int)) {
+      log_.print("fd_array_cnt is too big (%u)\n", attr_.fd_array_cnt);
+      return fail(EINVAL);
+    }
     for (uint32_t i = 0; i < attr_.fd_array_cnt; ++i) {
       int fd = -1;
       if (!read_user(&fd, attr_.fd_array + uint64_t{i} * sizeof fd, sizeof fd)) return fail(EFAULT);
@@ -235,6 +239,7 @@ class Loader {
       log_.print("an array of instructions must be frozen before a program uses it\n");
       return fail(EINVAL);
     }
+    caller_.machine().synchronize();  // an update that did not see it frozen yet is over
     for (uint32_t i = 0; i < table.entries(); ++i) named[i] = table.original(i);
     if (Status status = check_jump_table(image_.instructions, named, log_); !status) return status;
     if (table.user() != 0 && caller_.instance().alive(ObjectKind::kProgram, table.user())) {
@@ -409,7 +414,7 @@ class Loader {
       log_.print("Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable\n");
       return fail(EINVAL);
     }
-    return {};
+    return sleepable ? Status{} : check_sleeping_calls(image_.instructions, functions_, log_);
   }
 
   Status prepare() {

@@ -66,6 +66,17 @@ TEST_F(ProgLoadTest, AttributesInTheirOrder) {
     expect_attr(face, "BTF that nobody asks for", attr);
     attr.func_info_cnt = 1;
     expect_attr(face, "BTF that is not there", attr);
+    const int none = -1;
+    for (const uint64_t array : {uint64_t{0}, reinterpret_cast<uint64_t>(&none)}) {
+      for (const uint32_t count : {1U, 0x3ffffffeU, 0x3fffffffU, UINT32_MAX}) {
+        attr = good.attr();
+        attr.fd_array = array;
+        attr.fd_array_cnt = count;
+        expect_attr(face, "descriptors listed", attr);
+        attr.func_info_cnt = 1;
+        expect_attr(face, "descriptors listed before BTF", attr);
+      }
+    }
   });
 }
 

@@ -100,7 +100,9 @@ TEST_F(ArenaOracle, Creation) {
       attempt("pages there " + std::to_string(pages), arena_attr(pages, kBase));
       attempt("pages at the end " + std::to_string(pages), arena_attr(pages, kBase + (uint64_t{1} << 32) - 4096));
     }
-    for (const uint64_t address : {uint64_t{1}, uint64_t{4095}, uint64_t{4096}, kBase + 8, kBase + 0xfffff000})
+    for (const uint64_t address :
+         {uint64_t{1}, uint64_t{4095}, uint64_t{4096}, kBase + 8, kBase + 0xfffff000, uint64_t{1} << 56,
+          uint64_t{1} << 60 | kBase, ~uint64_t{0xfff}, ~uint64_t{0x1fff}, ~uint64_t{0xffffffff}})
       attempt("address " + std::to_string(address), arena_attr(2, address));
     bpf_attr attr = arena_attr(4, 0);
     attr.key_size = 4;
@@ -189,6 +191,54 @@ TEST_F(ArenaOracle, ProgramsThatAreRefused) {
                       BPF_PROG_TYPE_SYSCALL));
     }
     for (const int fd : {nowhere, arena, other, array}) ::close(fd);
+  });
+}
+
+/// The kernel functions sleep, and so may only what may sleep call them.
+TEST_F(ArenaOracle, WhoMayCallTheKernelFunctions) {
+  struct Kind {
+    const char* name;
+    uint32_t type, flags;
+  };
+  const uint32_t iterator = KernelBtf::read()->find(BtfKind::kFunc, "bpf_iter_bpf_map_elem");
+  compare([&](Face& face) {
+    const int arena = face.call(BPF_MAP_CREATE, arena_attr(4, kBase));
+    for (const Kind& kind : {Kind{"socket filter", BPF_PROG_TYPE_SOCKET_FILTER, 0},
+                             {"kprobe", BPF_PROG_TYPE_KPROBE, 0},
+                             {"sleepable kprobe", BPF_PROG_TYPE_KPROBE, BPF_F_SLEEPABLE},
+                             {"classifier", BPF_PROG_TYPE_SCHED_CLS, 0},
+                             {"action", BPF_PROG_TYPE_SCHED_ACT, 0},
+                             {"tracepoint", BPF_PROG_TYPE_TRACEPOINT, 0},
+                             {"XDP", BPF_PROG_TYPE_XDP, 0},
+                             {"cgroup", BPF_PROG_TYPE_CGROUP_SKB, 0},
+                             {"raw tracepoint", BPF_PROG_TYPE_RAW_TRACEPOINT, 0},
+                             {"iterator", BPF_PROG_TYPE_TRACING, 0},
+                             {"sleepable iterator", BPF_PROG_TYPE_TRACING, BPF_F_SLEEPABLE},
+                             {"system call", BPF_PROG_TYPE_SYSCALL, BPF_F_SLEEPABLE}}) {
+      const auto attempt = [&](const char* what, ProgramToLoad loaded) {
+        loaded.flags = kind.flags;
+        bpf_attr attr = loaded.attr();
+        if (kind.type == BPF_PROG_TYPE_TRACING) {
+          attr.expected_attach_type = BPF_TRACE_ITER;
+          attr.attach_btf_id = iterator;
+        }
+        const int fd = face.call(BPF_PROG_LOAD, attr);
+        face.expect(std::string(kind.name) + ": " + what, fd);
+        if (fd >= 0) ::close(fd);
+      };
+      const Code name = load_map(r1, static_cast<uint32_t>(arena));
+      attempt("nothing", program({name, mov(r0, 0), exit_()}, kind.type));
+      attempt("allocate", program({name, mov(r2, 0), mov(r3, 1), mov(r4, -1), mov(r5, 0), call_kernel(allocate_),
+                                   mov(r0, 0), exit_()},
+                                  kind.type));
+      attempt("free", program({name, mov(r2, 4096), mov(r3, 1), call_kernel(free_), mov(r0, 0), exit_()}, kind.type));
+      attempt("reserve",
+              program({name, mov(r2, 4096), mov(r3, 1), call_kernel(reserve_), mov(r0, 0), exit_()}, kind.type));
+      attempt("allocate in a function", program({call_function(2), mov(r0, 0), exit_(), name, mov(r2, 0), mov(r3, 1),
+                                                 mov(r4, -1), mov(r5, 0), call_kernel(allocate_), mov(r0, 0), exit_()},
+                                                kind.type));
+    }
+    ::close(arena);
   });
 }
 
@@ -283,6 +333,32 @@ TEST_F(ArenaOracle, Windows) {
       run(face, fd, {Request::kFree, base, 2, 0, 0, 0});
       for (int i = 0; i < 3; ++i) note("again", run(face, fd, {Request::kAllocate, 0, 1, 0, 0, 0}));
       munmap(memory, mapped * 4096);
+      ::close(fd);
+      ::close(map);
+    });
+  }
+}
+
+/// An address that nobody can map is one for programs all the same.
+TEST_F(ArenaOracle, BeyondEveryAddress) {
+  for (const uint64_t base : {uint64_t{1} << 56, uint64_t{1} << 60 | kBase | 0x7000, uint64_t{0x7fffffffffff0000}}) {
+    compare([&](Face& face) {
+      const int map = face.call(BPF_MAP_CREATE, arena_attr(4, base));
+      face.expect("map", map);
+      const int fd = worker(map).load(face);
+      face.expect("load", fd);
+      if (fd < 0) return;
+      const auto note = [&](const char* what, Request request) {
+        face.note(what, static_cast<int64_t>(run(face, fd, request)));
+      };
+      for (int i = 0; i < 5; ++i) note("one", {Request::kAllocate, 0, 1, 0, 0, 0});
+      note("store", {Request::kStore, base + 4096, 77, 0, 0, 0});
+      note("load", {Request::kLoad, base + 4096, 0, 0, 0, 0});
+      note("to user", {Request::kToUser, base & UINT32_MAX, 0, 0, 0, 0});
+      note("free", {Request::kFree, base + 4096, 2, 0, 0, 0});
+      note("there", {Request::kAllocate, base + 2 * 4096, 1, 0, 0, 0});
+      note("reserve", {Request::kReserve, base + 4096, 1, 0, 0, 0});
+      note("load again", {Request::kLoad, base + 4096, 0, 0, 0, 0});
       ::close(fd);
       ::close(map);
     });
