@@ -69,7 +69,10 @@ const MapKind kArenaKind = {.type = BPF_MAP_TYPE_ARENA,
 ArenaMap::ArenaMap(MapSegments segments, Machine& machine)
     : Map(std::move(segments), machine),
       control_(*reinterpret_cast<Control*>(segments_.control.data() + kControlOffset)),
-      pages_(&control_ + 1, spec().max_entries) {}
+      pages_(&control_ + 1, spec().max_entries) {
+  // Where the file system gives huge pages, one page that is allocated would make 511 others.
+  madvise(segments_.user.data(), segments_.user.size(), MADV_NOHUGEPAGE);
+}
 
 Status ArenaMap::lookup(const void*, void*, uint64_t) const { return fail(EINVAL); }
 Status ArenaMap::next_key(const void*, void*) const { return fail(EOPNOTSUPP); }

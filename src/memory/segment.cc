@@ -13,6 +13,11 @@
 #include "memory/populate.h"
 
 namespace skep {
+namespace {
+
+constexpr uint64_t kLarge = uint64_t{1} << 20;  // windows whose holes are worth two system calls
+
+}  // namespace
 
 Segment::Segment(Segment&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), access_(other.access_) {}
@@ -44,9 +49,15 @@ Result<Segment> Segment::map(int fd, uint64_t offset, uint64_t length, Access ac
   segment.size_ = round_up(length, kPageSize);
   segment.access_ = access;
   const int protection = access == Access::kReadWrite ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* data = mmap(nullptr, segment.size_, protection, MAP_SHARED, fd, static_cast<off_t>(offset));
+  const bool large = segment.size_ > kLarge;
+  void* data = mmap(nullptr, segment.size_, large ? PROT_NONE : protection, MAP_SHARED, fd, static_cast<off_t>(offset));
   if (data == MAP_FAILED) return fail(errno);
   segment.data_ = static_cast<std::byte*>(data);
+  if (large) {
+    // After mlockall(MCL_FUTURE) mmap(2) fills what can be accessed with pages, holes too.
+    munlock(data, segment.size_);
+    if (mprotect(data, segment.size_, protection) != 0) return fail(errno);
+  }
   return segment;
 }
 
@@ -67,7 +78,9 @@ void Segment::give_back(uint64_t offset, uint64_t length) const {
   if (!writable() || length > size_ || offset > size_ - length) return;
   const uint64_t first = round_up(offset, kPageSize);
   const uint64_t last = (offset + length) / kPageSize * kPageSize;
-  if (first < last) madvise(data_ + first, last - first, MADV_REMOVE);
+  if (first >= last || madvise(data_ + first, last - first, MADV_REMOVE) == 0 || errno != EINVAL) return;
+  munlock(data_ + first, last - first);  // mlockall(2) has locked it
+  madvise(data_ + first, last - first, MADV_REMOVE);
 }
 
 }  // namespace skep

@@ -149,6 +149,22 @@ TEST_F(SegmentTest, GiveBackReturnsWholePagesOnly) {
   EXPECT_EQ(static_cast<int>(window->data()[0]), 7);
 }
 
+TEST_F(SegmentTest, LockedMemoryIsGivenBackAndHolesStayHoles) {
+  constexpr uint64_t kSize = 512 * kPageSize;
+  resize(2 * kSize);
+  auto before = Segment::map(fd_, 0, kPageSize, Access::kReadWrite);
+  ASSERT_TRUE(before);
+  std::memset(before->data(), 7, kPageSize);
+  if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) GTEST_SKIP() << "mlockall(2) is refused";
+  auto after = Segment::map(fd_, kSize, kSize, Access::kReadWrite);
+  before->give_back(0, kPageSize);
+  munlockall();
+  ASSERT_TRUE(after);
+  EXPECT_EQ(blocks_in_pages(), 0U);
+  EXPECT_EQ(static_cast<int>(before->data()[0]), 0);
+  after->data()[1] = std::byte{1};
+}
+
 TEST_F(SegmentTest, MoreThanMemoryIsRefusedBeforeAnyOfItIsTaken) {
   constexpr uint64_t kFar = uint64_t{1} << 42;
   resize(kFar);

@@ -132,7 +132,7 @@ void* map_arena(const OpenObject& object, int fd, void* address, size_t length, 
   const int kind = (flags & ~(MAP_FIXED | MAP_FIXED_NOREPLACE)) | where;
   watch_forks();
   const std::scoped_lock lock(mutex);
-  void* const memory = map_descriptor(fd, pointer(place), size, protection, kind);
+  void* const memory = map_holes(fd, pointer(place), size, protection, kind);
   if (memory == MAP_FAILED) {
     if (errno == EEXIST && !fixed) errno = EBUSY;
     return MAP_FAILED;

@@ -34,6 +34,9 @@ SKEP_OWN int __wrap_mkdirat(int directory, const char* path, mode_t mode) {
 SKEP_OWN void* __wrap_mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) {
   return real::mmap(address, length, protection, flags, fd, offset);
 }
+SKEP_OWN int __wrap_mprotect(void* address, size_t length, int protection) {
+  return real::mprotect(address, length, protection);
+}
 SKEP_OWN int __wrap_munmap(void* address, size_t length) { return real::munmap(address, length); }
 SKEP_OWN int __wrap_open(const char* path, int flags, mode_t mode) { return real::open(path, flags, mode); }
 SKEP_OWN int __wrap_openat(int directory, const char* path, int flags, mode_t mode) {

@@ -97,9 +97,17 @@ void* map_event(const skep::OpenObject& event, void* address, size_t length, int
 
 namespace skep::preload {
 
-void* map_descriptor(int fd, void* address, size_t length, int protection, int flags) {
-  if ((protection & PROT_WRITE) != 0) return real::mmap(address, length, protection, flags, fd, 0);
-  return map_for_reading(fd, address, length, protection, flags, 0);
+void* map_holes(int fd, void* address, size_t length, int protection, int flags) {
+  void* const memory = (protection & PROT_WRITE) != 0 ? real::mmap(address, length, PROT_NONE, flags, fd, 0)
+                                                      : map_for_reading(fd, address, length, PROT_NONE, flags, 0);
+  if (memory == MAP_FAILED) return MAP_FAILED;
+  munlock(memory, length);
+  madvise(memory, length, MADV_NOHUGEPAGE);
+  if (real::mprotect(memory, length, protection) == 0) return memory;
+  const int error = errno;
+  real::munmap(memory, length);
+  errno = error;
+  return MAP_FAILED;
 }
 
 }  // namespace skep::preload

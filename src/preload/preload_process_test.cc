@@ -645,16 +645,16 @@ TEST(Descriptors, KeepTheirWatchWhenTheyAreNotReplaced) {
 
 constexpr size_t kPage = 4096;
 
-int make_arena(uint32_t flags = 0) {
+int make_arena(uint32_t flags = 0, uint32_t pages = 16) {
   bpf_attr attr = {};
   attr.map_type = BPF_MAP_TYPE_ARENA;
-  attr.max_entries = 16;
+  attr.max_entries = pages;
   attr.map_flags = BPF_F_MMAPABLE | flags;
   return static_cast<int>(bpf(BPF_MAP_CREATE, attr));
 }
 
-char* map_arena(int arena, void* address = nullptr, int flags = MAP_SHARED) {
-  return static_cast<char*>(mmap(address, 16 * kPage, PROT_READ | PROT_WRITE, flags, arena, 0));
+char* map_arena(int arena, void* address = nullptr, int flags = MAP_SHARED, size_t pages = 16) {
+  return static_cast<char*>(mmap(address, pages * kPage, PROT_READ | PROT_WRITE, flags, arena, 0));
 }
 
 TEST(Arenas, AreStillKnownWhereNothingTookTheirPlace) {
@@ -723,6 +723,19 @@ TEST(Arenas, KeepFaultingWhateverTheProgramCloses) {
   EXPECT_EQ(faults_after([] {
               for (int fd = 3; fd < 1000; ++fd) dup2(-1, fd);
               for (int fd = 3; fd < 1000; ++fd) dup2(STDIN_FILENO, fd);
+            }),
+            0);
+}
+
+TEST(Arenas, HaveNoPagesThatNobodyTouchedWhateverIsLocked) {
+  EXPECT_EQ(in_child([] {
+              if (mlockall(MCL_FUTURE) != 0) return 0;  // no such limit here
+              const int arena = make_arena(0, 4096);
+              char* memory = map_arena(arena, nullptr, MAP_SHARED, 4096);
+              if (memory == MAP_FAILED) return 1;
+              memory[kPage] = 1;
+              struct stat status = {};
+              return fstat(arena, &status) == 0 && status.st_blocks < 1024 ? 0 : 2;  // of 512 bytes
             }),
             0);
 }
