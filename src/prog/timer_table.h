@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -19,7 +20,7 @@ namespace skep {
 ///   time in `queued`; it is never later than `due`. Moving a timer to a later time, or cancelling it, leaves the pair
 ///   alone: when its time has come the timer is queued anew for the time that it has by then, or not at all. So what
 ///   programs do most, pushing a deadline back, is two loads and a store.
-/// Operations: add, remove, arm, disarm, next_due.
+/// Operations: take, give_back, arm, push_back, disarm, pop_due.
 /// Invariants
 ///   1. Every record with due != kNever has queued <= due, and one pair (queued, record) in the heap.
 ///   2. The heap has fewer than 2 * records + kSlack pairs: then those that do not count are removed.
@@ -61,6 +62,17 @@ class TimerTable {
     record.due = due;
     if (record.queued <= due) return false;
     return queue(record, number);
+  }
+  /// The same for one that is armed, without a CPU, and queued for an earlier time; false: it is not. Any number of
+  /// threads at once, while nobody changes the table.
+  static bool push_back(Record& record, uint64_t due) {
+    const std::atomic_ref<uint64_t> time(record.due);
+    if (record.queued > due || record.pinned_cpu != UINT32_MAX ||
+        TimerField::clock_of(record.word) == TimerField::kWork || time.load(std::memory_order_relaxed) == kNever) {
+      return false;
+    }
+    time.store(due, std::memory_order_relaxed);
+    return true;
   }
   static void disarm(Record& record) { record.due = kNever; }
 

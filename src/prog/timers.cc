@@ -62,6 +62,7 @@ class TimerForks {
         (void)timers->runner_.release();
         (void)timers->task_work_.release();
         timers->running_.store(0);
+        timers->gate_.begin_anew();
         timers->sleeping_until_ = 0;
         t_running_timer = nullptr;
       }
@@ -83,7 +84,8 @@ void Timers::Held::begin_anew(uint32_t self) {
   timers_.sweep_at_ = kSweepSlack;
 }
 
-Timers::Timers(Machine& machine, const RunEnvironment& environment) : machine_(machine), environment_(environment) {
+Timers::Timers(Machine& machine, const RunEnvironment& environment)
+    : machine_(machine), environment_(environment), gate_(machine.cpus()) {
   environment_.timers = this;
   TimerForks::get().add(this);
 }
@@ -182,8 +184,9 @@ int64_t Timers::set_callback(const TimerPlace& place, const DecodedCode& code, u
 }
 
 int64_t Timers::start(const TimerPlace& place, uint64_t nanoseconds, uint64_t flags, const Lease& lease) {
-  if ((flags & ~uint64_t{BPF_F_TIMER_ABS | BPF_F_TIMER_CPU_PIN}) != 0) return -EINVAL;
   const uint64_t word = place.field->word();
+  if (flags == 0 && push_back(word, nanoseconds, lease)) return 0;
+  if ((flags & ~uint64_t{BPF_F_TIMER_ABS | BPF_F_TIMER_CPU_PIN}) != 0) return -EINVAL;
   if (TimerField::owner_of(word) != lease.process() || word == 0) return -EINVAL;
   const TimerClock clock = TimerClock::decode(TimerField::clock_of(word));
   const uint64_t due =
@@ -197,6 +200,18 @@ int64_t Timers::start_work(const TimerPlace& place, uint64_t flags, const Lease&
   return arm(place, word, TimerClock::now(), UINT32_MAX);
 }
 
+/// Arms a timer of this process, which `word` names, for a later time than it is queued for, if that is all there is to
+/// do. False: it is not, or the gate is closed.
+bool Timers::push_back(uint64_t word, uint64_t nanoseconds, const Lease& lease) {
+  RestartGate::Lane* const lane = gate_.lane(lease);
+  if (lane == nullptr) return false;
+  const uint64_t due = saturated_sum(lane->clock.now(), nanoseconds);
+  return gate_.pass(*lane, [&] {
+    TimerTable::Record* const record = table_.find(word);  // a word of another process is none of the table's
+    return record != nullptr && word != 0 && TimerTable::push_back(*record, due);
+  });
+}
+
 int64_t Timers::arm(const TimerPlace& place, uint64_t word, uint64_t due, uint32_t pinned_cpu) {
   bool earlier = false;
   {
@@ -205,6 +220,11 @@ int64_t Timers::arm(const TimerPlace& place, uint64_t word, uint64_t due, uint32
     if (record == nullptr) return -EINVAL;
     if (TimerField::clock_of(word) == TimerField::kWork && record->due != TimerTable::kNever) return 0;
     record->pinned_cpu = pinned_cpu;
+    if (record->due != TimerTable::kNever && pinned_cpu == UINT32_MAX) {
+      gate_.earn();
+    } else {
+      gate_.lose();
+    }
     if (record->due == TimerTable::kNever) {
       const TimerField::Armed armed = place.field->arm(word);
       if (armed == TimerField::Armed::kMoved) return -EINVAL;

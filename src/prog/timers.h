@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "machine/machine.h"
+#include "prog/restart_gate.h"
 #include "prog/runtime.h"
 #include "prog/task_work.h"
 #include "prog/timer_table.h"
@@ -40,7 +41,8 @@ struct TimerPlace {
 /// Ordering: after cancel() returned 0 or 1 no callback runs, in whatever process, and what the last one did is
 /// visible.
 ///   Of several that cancel at the same time each waits.
-/// Progress: start takes a spin lock that is held for tens of instructions; cancel waits for the end of a running
+/// Progress: start takes a spin lock that is held for tens of instructions, unless it only pushes a deadline back and
+///   may pass the lock by (restart_gate.h); cancel waits for the end of a running
 ///   callback. The thread is started with the first timer that has a callback. It sleeps until the first timer is due,
 ///   but not longer than kSweepInterval while there are timers.
 /// Fork: a child has no timers and no thread; the parent's go on in the parent.
@@ -78,6 +80,8 @@ class Timers {
   [[nodiscard]] bool has_thread() const { return thread_ != nullptr; }
   /// How many timers have a callback here, those included whose fields are gone.
   [[nodiscard]] uint32_t count();
+  /// Whether restarts pass the lock by now. For tests.
+  [[nodiscard]] bool gate_is_open() const { return gate_.is_open(); }
 
  private:
   class Held;  // the lock
@@ -88,6 +92,7 @@ class Timers {
   static constexpr uint32_t kSweepAtOnce = 256;              // records that are looked at under one hold of the lock
 
   int64_t initialise(const TimerPlace& place, uint32_t clock);
+  bool push_back(uint64_t word, uint64_t nanoseconds, const Lease& lease);
   int64_t arm(const TimerPlace& place, uint64_t word, uint64_t due, uint32_t pinned_cpu);
   [[nodiscard]] bool has_users(const MapBinding& map) const;
   [[nodiscard]] bool is_dead(uint64_t word) const;
@@ -118,7 +123,8 @@ class Timers {
   Machine& machine_;
   RunEnvironment environment_;
   std::atomic<const void*> locked_by_{nullptr};  // null: nobody
-  // Guarded by the lock.
+  RestartGate gate_;
+  // Guarded by the lock, and by the gate.
   TimerTable table_;
   uint32_t self_ = 0;  // the tag of the process that the table belongs to
   uint64_t sweep_at_ = kSweepSlack;
@@ -140,6 +146,7 @@ class Timers::Held {
  public:
   explicit Held(Timers& timers) : timers_(timers) {
     timers_.lock();
+    timers_.gate_.close();
     const uint32_t self = timers_.machine_.self().value;
     if (timers_.self_ != self) [[unlikely]] {  // the first use, also in a forked child
       begin_anew(self);

@@ -146,6 +146,74 @@ TEST_F(TimersTest, EveryoneWhoCancelsWaitsForTheCallback) {
   }
 }
 
+// Restarts that pass the lock by are never early, and end with whatever else happens to the timer.
+TEST_F(TimersTest, PushingBackADeadline) {
+  make_map(BPF_MAP_TYPE_ARRAY, 2);
+  prepare_timer(0);
+  ASSERT_EQ(start(0, kHour), 0);
+  const TimerPlace pushed = place(0);
+  for (uint64_t i = 1; i <= 20; ++i) {
+    uint64_t last = 0;
+    {
+      const Lease lease(machine(), Lease::Cpu{0});
+      const uint64_t end = TimerClock::now() + 5'000'000;
+      while (TimerClock::now() < end || !timers_->gate_is_open()) {
+        ASSERT_LT(last, end + 10'000'000'000) << "the gate does not open: is membarrier(2) forbidden?";
+        last = TimerClock::now();
+        ASSERT_EQ(timers_->start(pushed, kHour, 0, lease), 0);
+      }
+      ASSERT_EQ(timers_->start(pushed, 2'000'000'000, 0, lease), 0) << "an earlier time";
+      ASSERT_FALSE(timers_->gate_is_open());
+      for (int burst = 0; burst < 20'000; ++burst) {
+        last = TimerClock::now();
+        ASSERT_EQ(timers_->start(pushed, 2'000'000, 0, lease), 0);
+      }
+    }
+    ASSERT_TRUE(eventually([&] { return count(0) == i; }));
+    EXPECT_GE(TimerClock::now(), last + 2'000'000);
+    ASSERT_EQ(start(0, kHour), 0);
+    if (i % 2 == 0) {
+      EXPECT_EQ(timers_->cancel(place(0)), 1);
+      EXPECT_EQ(start(0, kHour), -EINVAL);
+      ASSERT_EQ(timers_->set_callback(place(0), program_->code(), callback_), 0);
+      ASSERT_EQ(start(0, kHour), 0);
+    }
+  }
+}
+
+// Every start() that succeeds is followed by one run or one cancellation, or moves an earlier one.
+TEST_F(TimersTest, RestartsPassTheLockWhileOthersCancel) {
+  make_map(BPF_MAP_TYPE_ARRAY, 2);
+  ASSERT_EQ(timers_->init(place(0), 1), 0);
+  std::atomic<bool> ready{false}, done{false};
+  std::atomic<uint64_t> opened{0}, strange{0};
+  std::thread restarts([&] {
+    const TimerPlace pushed = place(0);
+    uint64_t before = 0;
+    while (!done) {
+      const Lease lease(machine(), Lease::Cpu{0});
+      const int64_t result = timers_->start(pushed, kHour, 0, lease);
+      strange += result != 0 && result != -EINVAL;
+      before = result == 0 ? before + 1 : 0;
+      opened += before == 2000 && timers_->gate_is_open();
+      ready = before > 3000;
+    }
+  });
+  for (int round = 0; round < 300; ++round) {
+    ASSERT_EQ(timers_->set_callback(place(0), program_->code(), callback_), 0);
+    ASSERT_TRUE(eventually([&] { return ready.load(); }));
+    ASSERT_EQ(timers_->cancel(place(0)), 1);
+    ASSERT_TRUE(eventually([&] { return !ready.load(); }));
+    ASSERT_EQ(timers_->cancel(place(0)), 0);
+  }
+  done = true;
+  restarts.join();
+  EXPECT_EQ(strange, 0u);
+  EXPECT_GT(opened, 0u);
+  EXPECT_EQ(timers_->count(), 0u);
+  EXPECT_EQ(count(0), 0u);
+}
+
 TEST_F(TimersTest, HostileFieldsDoNothing) {
   make_map(BPF_MAP_TYPE_ARRAY, 2);
   prepare_timer(0);
