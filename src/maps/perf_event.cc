@@ -314,9 +314,13 @@ void PerfEvent::help_consumer() {
   uint64_t writer = shared_.writer.load(std::memory_order_acquire);
   const ProcessTag tag{static_cast<uint32_t>(writer)};
   if (writer == 0 || tag == machine_.self() || machine_.alive(tag)) return;
-  const Lease lease(machine_, Lease::Cpu{spec().cpu});
-  if (lease.cpu() != spec().cpu || !shared_.writer.compare_exchange_strong(writer, 0)) return;
-  wake(head().load(std::memory_order_relaxed), 0);
+  // Not under the lease, which a process that does not move may hold. Writers who come meanwhile do the same.
+  const uint64_t position = head().load(std::memory_order_acquire);
+  uint64_t woken = shared_.woken.load(std::memory_order_relaxed);
+  while (static_cast<int64_t>(position - woken) > 0 && !shared_.woken.compare_exchange_weak(woken, position)) {
+  }
+  if (bell_.awaited()) bell_.ring();
+  shared_.writer.compare_exchange_strong(writer, 0);
 }
 
 }  // namespace skep

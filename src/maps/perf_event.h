@@ -49,7 +49,7 @@ struct PerfEventSpec {
 ///   O1 Who sees a data_head sees the records before it (release; pairs with the consumer's acquire load).
 ///   O2 A record is not overwritten before the consumer's release store of data_tail (acquire load in output).
 ///   O3 No wake-up is lost: a writer moves `woken` with a locked exchange, then looks whether anybody sleeps; a sleeper
-///      announces itself, then looks at `woken` (RingbufBell).
+///      announces itself, then looks at `woken` (RingbufBell). help_consumer() only ever raises `woken`.
 /// Progress: wait-free. An output inside an output of the same thread (a signal handler) gives EBUSY.
 /// Reclamation: the pages of the ring go with the event.
 /// Locks: none but the lease.
@@ -98,7 +98,7 @@ class PerfEvent {
 
   /// Whether a wake-up was given that the consumer has not answered.
   [[nodiscard]] bool readable() const;
-  /// Gives the wake-up that a dead writer owed.
+  /// Gives the wake-up that a dead writer owed. Waits for nobody.
   void help_consumer();
   [[nodiscard]] RingbufBell& bell() { return bell_; }
 

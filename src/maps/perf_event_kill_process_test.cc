@@ -70,6 +70,37 @@ TEST_F(PerfEventTest, DeathAtEveryStore) {
   }
 }
 
+// Whoever holds the CPU, and does not move, keeps no consumer from the records of the dead.
+TEST_F(PerfEventTest, AConsumerDoesNotWaitForTheCpu) {
+  int unannounced = 0;
+  bool died = true;
+  for (int point = 1; died; ++point) {
+    SCOPED_TRACE(point);
+    auto ring = event(kRaw, kPageSize);
+    PerfReader reader(*ring);
+    Child writer([&] {
+      const Lease lease(machine(), Lease::Cpu{0});
+      testing::crash_countdown = point;
+      return ring->output(lease, stamped(1, 28), {}) == 0;
+    });
+    died = writer.wait() == kKilled;
+    const SharedPage<std::atomic<bool>> holds(false);
+    Child holder([&] {
+      const Lease lease(machine(), Lease::Cpu{0});
+      holds->store(true);
+      for (;;) ::pause();
+      return true;
+    });
+    ASSERT_TRUE(eventually([&] { return holds->load(); }));
+    holder.stop_and_wait();
+    const auto& page = *reinterpret_cast<perf_event_mmap_page*>(ring->user_window());
+    unannounced += page.data_head != 0 && !ring->readable();
+    ring->help_consumer();
+    EXPECT_EQ(ring->readable(), page.data_head != 0);
+  }
+  EXPECT_GT(unannounced, 0);
+}
+
 TEST_F(PerfEventTest, EveryRecordAndLossCountedThroughKills) {
   constexpr int kKills = 60;
   auto ring = event(kRaw, 2 * kPageSize);
