@@ -31,9 +31,11 @@ int64_t TaskWork::schedule(Item item, Machine& machine, const RunEnvironment& en
 }
 
 void TaskWork::run_all(Runner& runner, Machine& machine, const RunEnvironment& environment) {
-  while (!items_.empty()) {
-    for (const Item& item : std::exchange(items_, {})) run_one(item, runner, machine, environment);
-  }
+  while (!items_.empty()) run_round(runner, machine, environment);
+}
+
+void TaskWork::run_round(Runner& runner, Machine& machine, const RunEnvironment& environment) {
+  for (const Item& item : std::exchange(items_, {})) run_one(item, runner, machine, environment);
 }
 
 void TaskWork::run_one(const Item& item, Runner& runner, Machine& machine, const RunEnvironment& environment) {

@@ -38,8 +38,12 @@ class TaskWork {
   int64_t schedule(Item item, Machine& machine, const RunEnvironment& environment);
 
   [[nodiscard]] bool empty() const { return items_.empty(); }
-  /// Does it all, also what the callbacks add. Not under a lease.
+  /// Does it all, also what the callbacks add: as in the kernel, work that leaves itself anew each time keeps its
+  /// thread for as long as it does so. Not under a lease.
   void run_all(Runner& runner, Machine& machine, const RunEnvironment& environment);
+  /// Does what was left before, and leaves what the callbacks add for the next time: for a thread that has other things
+  /// to do as well. Not under a lease.
+  void run_round(Runner& runner, Machine& machine, const RunEnvironment& environment);
 
  private:
   static void run_one(const Item& item, Runner& runner, Machine& machine, const RunEnvironment& environment);

@@ -51,7 +51,7 @@ class TimersTest : public ProgramTest {
   }
   void make_map(uint32_t type, uint32_t entries, const std::vector<bpf_insn>& callback) {
     MapSpec with_timer = spec(type, 4, kValueSize, entries);
-    with_timer.fields.timer = 0;
+    with_timer.fields.*field_ = 0;
     add_map(make(with_timer));
     const Lease lease(machine());
     const std::array<std::byte, kValueSize> zeros{};
@@ -88,6 +88,7 @@ class TimersTest : public ProgramTest {
     ASSERT_EQ(timers_->set_callback(place(key), program_->code(), callback_), 0);
   }
 
+  uint32_t ValueFields::*field_ = &ValueFields::timer;  // that stands at the values' beginning
   std::unique_ptr<Program> program_;
   uint32_t callback_ = 0;
   RunEnvironment timers_environment_;

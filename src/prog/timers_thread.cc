@@ -75,10 +75,10 @@ void Timers::work() {
       look = std::min(table_.next_look(), next_sweep_);
       sleeping_until_ = number ? 0 : look;
     }
-    if (number) {
-      run_due(*number, word);
-      task_work_->run_all(*runner_, machine_, environment_);
-      machine_.run_deferred();  // what the callback left
+    if (number) run_due(*number, word);
+    if (number || !task_work_->empty()) {
+      task_work_->run_round(*runner_, machine_, environment_);
+      machine_.run_deferred();  // what the callbacks left
     } else if (!ending_.load()) {
       sleep_until(look, seen);
     }
