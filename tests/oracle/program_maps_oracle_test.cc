@@ -320,19 +320,20 @@ TEST_F(LockedMapsOracle, RandomOperations) {
   const char* seed_text = ::getenv("SKEP_ORACLE_SEED");
   const uint64_t seed = seed_text != nullptr ? strtoull(seed_text, nullptr, 0) : std::random_device{}();
   SCOPED_TRACE("SKEP_ORACLE_SEED=" + std::to_string(seed));
-  constexpr std::array<std::pair<uint32_t, uint32_t>, 3> kLocked = {
-      {{BPF_MAP_TYPE_HASH, 0}, {BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC}, {BPF_MAP_TYPE_ARRAY, 0}}};
-  for (const auto& [type, map_flags] : kLocked) {
-    compare([&, type = type, map_flags = map_flags](Face& face) {
+  constexpr struct {
+    uint32_t type, flags;
+  } kLocked[] = {{BPF_MAP_TYPE_HASH, 0}, {BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC}, {BPF_MAP_TYPE_ARRAY, 0}};
+  for (const auto& kind : kLocked) {
+    compare([&](Face& face) {
       std::mt19937_64 random(seed);
-      const int map = create(face, type, map_flags);
+      const int map = create(face, kind.type, kind.flags);
       const int requests = face.call(BPF_MAP_CREATE, map_attr(BPF_MAP_TYPE_ARRAY, 4, sizeof(LockedRequest), 1));
       const int answers = face.call(BPF_MAP_CREATE, map_attr(BPF_MAP_TYPE_ARRAY, 4, sizeof(Answers), 1));
       const int program = locker(map, requests, answers).load(face);
       ASSERT_GE(program, 0) << last_error_sentence();
       const uint32_t zero = 0;
       for (int step = 0; step < 600; ++step) {
-        const std::string what = "type " + std::to_string(type) + " step " + std::to_string(step) + " ";
+        const std::string what = "type " + std::to_string(kind.type) + " step " + std::to_string(step) + " ";
         // Whatever is written where the lock is, nobody sees.
         LockedRequest request{
             .work = random() % LockedRequest::kWorks,
