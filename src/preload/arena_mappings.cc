@@ -31,8 +31,7 @@ constexpr uint64_t kSpan = uint64_t{1} << 32;  // no mapping crosses a multiple 
 struct Mapping {
   std::atomic<uint64_t> begin;  // 0: unused
   std::atomic<uint64_t> end;
-  std::atomic<bool> strict;  // BPF_F_SEGV_ON_FAULT
-  std::atomic<int> guard;    // the userfaultfd of a strict one; -1
+  std::atomic<int> guard;  // the userfaultfd of one with BPF_F_SEGV_ON_FAULT; -1
 };
 std::array<Mapping, 64> mappings;
 constinit QuietMutex mutex;  // for writers
@@ -80,7 +79,6 @@ bool remember(uint64_t begin, uint64_t length, bool strict) {
     if (mapping.begin.load(std::memory_order_relaxed) != 0) continue;
     const int guard = strict ? guard_against_touch(begin, length) : -1;
     mapping.guard.store(guard, std::memory_order_relaxed);
-    mapping.strict.store(guard >= 0, std::memory_order_relaxed);
     mapping.end.store(begin + length, std::memory_order_relaxed);
     mapping.begin.store(begin, std::memory_order_release);  // pairs with is_unallocated_page()
     mapped_arenas.fetch_add(1, std::memory_order_relaxed);
@@ -173,10 +171,8 @@ void forget_arenas(const void* address, size_t length) {
 bool is_unallocated_page(const void* address) {
   for (const Mapping& mapping : mappings) {
     const uint64_t from = mapping.begin.load(std::memory_order_acquire);
-    if (from != 0 && mapping.strict.load(std::memory_order_relaxed) && number(address) >= from &&
-        number(address) < mapping.end.load(std::memory_order_relaxed)) {
+    if (from != 0 && number(address) >= from && number(address) < mapping.end.load(std::memory_order_relaxed))
       return true;
-    }
   }
   return false;
 }

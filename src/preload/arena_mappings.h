@@ -35,8 +35,8 @@ enum class Overlap { kNone, kPart, kWhole };
 template <class Change>
 bool replace_range(const void* address, size_t length, const Change& change);
 
-/// Whether a SIGBUS at that address is the touch of a page that nobody has allocated, for which the kernel has SIGSEGV
-/// (BPF_F_SEGV_ON_FAULT). Async-signal-safe.
+/// Whether a SIGBUS at that address is what the kernel has SIGSEGV for: the touch of an arena's page that nobody has
+/// allocated, where nobody may (BPF_F_SEGV_ON_FAULT) or there is no memory. Async-signal-safe.
 [[nodiscard]] bool is_unallocated_page(const void* address);
 
 // The mappings' userfaultfds, whose end would be that of SIGSEGV. They are not the program's, whatever it closes.

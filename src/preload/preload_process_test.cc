@@ -10,6 +10,7 @@
 #include <linux/perf_event.h>
 #include <mntent.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <skep/abi.h>
@@ -740,6 +741,25 @@ TEST(Arenas, HaveNoPagesThatNobodyTouchedWhateverIsLocked) {
             0);
 }
 
+TEST(Arenas, FaultWhereThereIsNoMemoryAsOnTheKernel) {
+  const int status = in_child([] {
+    char directory[] = "/dev/shm/skep-full-XXXXXX";
+    if (mkdtemp(directory) == nullptr || unshare(CLONE_NEWNS) != 0) return 77;
+    if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 77;
+    const bool mounted = mount("none", directory, "tmpfs", 0, "size=32m,mode=700") == 0;
+    const int result = !mounted ? 77 : in_child([&] {
+      setenv("SKEP_DIR", directory, 1);
+      execl("/proc/self/exe", "self", "--touch-without-memory", nullptr);
+      return 99;
+    });
+    if (mounted) umount2(directory, MNT_DETACH);
+    rmdir(directory);
+    return result;
+  });
+  if (status == 77) GTEST_SKIP() << "no file system can be mounted";
+  EXPECT_EQ(status, 0);
+}
+
 TEST(PerfEvents, RingsAreNotInherited) {
   perf_event_attr attr = {};
   attr.type = PERF_TYPE_SOFTWARE;
@@ -916,6 +936,20 @@ int start_in_threads() {
   return failures;
 }
 
+/// Touches a page of an arena in an instance whose file system is full.
+int touch_without_memory() {
+  const int arena = make_arena(0, 1024);
+  char* memory = map_arena(arena, nullptr, MAP_SHARED, 1024);
+  if (memory == MAP_FAILED) return 1;
+  memory[0] = 1;
+  const int filler = open((std::string(getenv("SKEP_DIR")) + "/filler").c_str(), O_WRONLY | O_CREAT, 0600);
+  const std::string block(kPage, 'x');
+  while (write(filler, block.data(), block.size()) > 0) {
+  }
+  if (errno != ENOSPC) return 2;
+  return memory[0] == 1 && faults_at(memory + kPage) ? 0 : 3;
+}
+
 int bpf_twice() {
   for (int i = 0; i < 2; ++i) {
     if (error_of(make_map()) != ENOSYS) return 1;
@@ -946,6 +980,7 @@ int main(int argc, char** argv) {
   if (mode == "--look-up-key-3" && argc > 2) return look_up_key_3(argv[2]);
   if (mode == "--start-in-threads") return start_in_threads();
   if (mode == "--bpf-twice") return bpf_twice();
+  if (mode == "--touch-without-memory") return touch_without_memory();
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }
