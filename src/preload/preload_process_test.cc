@@ -642,6 +642,20 @@ TEST(Descriptors, KeepTheirWatchWhenTheyAreNotReplaced) {
   close(epoll);
 }
 
+TEST(Descriptors, OfRingsAreWaitedForWhereverTheyComeFrom) {
+  const int ring = make_ring();
+  const int copy = dup(ring);
+  const int epoll = epoll_of(copy);
+  EXPECT_GE(epoll, 0);
+  epoll_event event;
+  EXPECT_EQ(epoll_wait(epoll, &event, 1, 0), 0);
+  const int file = open("/proc/self/exe", O_RDONLY);
+  EXPECT_EQ(error_of(epoll_ctl(epoll, EPOLL_CTL_ADD, file, &event)), EPERM);
+  const int map = make_map();
+  EXPECT_EQ(error_of(epoll_ctl(epoll, EPOLL_CTL_ADD, map, &event)), EPERM);
+  for (const int fd : {ring, copy, epoll, file, map}) close(fd);
+}
+
 // -- arenas
 
 constexpr size_t kPage = 4096;

@@ -18,6 +18,7 @@
 #include "preload/real.h"
 #include "preload/ring_watches.h"
 #include "preload/runtime.h"
+#include "syscall/caller.h"
 
 using namespace skep::preload;
 
@@ -117,13 +118,27 @@ struct PollOnce {
   }
 };
 
+/// Whether a descriptor that skep has not met yet, which epoll refuses, is that of a ring: a duplicate, an inherited
+/// one.
+bool meets_ring(int fd) {
+  if (!serving()) return false;
+  const bool met = start()->descriptors.share(fd).has_value() && watch_ring(fd, true).is_ring();
+  errno = EPERM;
+  return met;
+}
+
 }  // namespace
 
 SKEP_TAKES int epoll_ctl(int epoll, int operation, int fd, struct epoll_event* event) noexcept {
   const int saved_errno = errno;
   const RingWatch watch = watch_ring(fd, operation == EPOLL_CTL_ADD);
   errno = saved_errno;
-  if (!watch.is_ring()) return real::epoll_ctl(epoll, operation, fd, event);
+  if (!watch.is_ring()) {
+    const int result = real::epoll_ctl(epoll, operation, fd, event);
+    if (result == 0 || errno != EPERM || !meets_ring(fd)) return result;
+    errno = saved_errno;
+    return epoll_ctl(epoll, operation, fd, event);
+  }
   if (watch.bell < 0) {
     errno = watch.error;
     return -1;

@@ -3,12 +3,28 @@
 #include "syscall/prog_commands.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 
 #include <algorithm>
+#include <mutex>
 
+#include "machine/quiet_mutex.h"
 #include "object/instance.h"
 
 namespace skep {
+namespace {
+
+// Held by whoever prepares a program; before the descriptor table's. Across fork(2), so that the child never meets one
+// that a thread of its parent held.
+QuietMutex& preparing() {
+  static QuietMutex* const mutex = [] {
+    ::pthread_atfork([] { preparing().lock(); }, [] { preparing().unlock(); }, [] { preparing().unlock(); });
+    return new QuietMutex;
+  }();
+  return *mutex;
+}
+
+}  // namespace
 
 std::vector<uint32_t> ProgramFace::map_ids() const {
   std::vector<uint32_t> ids = image_.maps;
@@ -21,7 +37,10 @@ std::vector<uint32_t> ProgramFace::map_ids() const {
 }
 
 Result<const Program*> ProgramFace::ready(FdTable& descriptors) const {
-  const std::scoped_lock lock(preparing_);
+  // Pairs with the release below.
+  if (const Program* program = ready_.load(std::memory_order_acquire)) [[likely]]
+    return program;
+  const std::scoped_lock lock(preparing());
   if (program_ == nullptr) {
     std::vector<std::shared_ptr<Map>> maps;
     for (const uint32_t id : image_.maps) {
@@ -32,6 +51,7 @@ Result<const Program*> ProgramFace::ready(FdTable& descriptors) const {
     auto prepared = Program::prepare(describe(image_, std::move(maps)));
     if (!prepared) return std::unexpected(prepared.error());
     program_ = std::move(*prepared);
+    ready_.store(program_.get(), std::memory_order_release);
   }
   return program_.get();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "memory/segment.h"
@@ -32,8 +32,8 @@ class ProgramFace : public ObjectFace {
  private:
   const ProgramImage image_;
   const Segment counters_;
-  mutable std::mutex preparing_;
-  mutable std::unique_ptr<Program> program_;  // guarded by preparing_ until set, constant from then on
+  mutable std::unique_ptr<Program> program_;            // written once, while all others wait
+  mutable std::atomic<const Program*> ready_{nullptr};  // program_ when it is complete
 };
 
 /// The face of an object whose kind is kProgram.
