@@ -64,6 +64,7 @@ class TimerForks {
         timers->running_.store(0);
         timers->gate_.begin_anew();
         timers->sleeping_until_ = 0;
+        timers->looks_after_ = false;
         t_running_timer = nullptr;
       }
       if (timers != interrupted_) timers->unlock();
@@ -110,6 +111,11 @@ bool Timers::locked_by_this_thread() const { return locked_by_.load(std::memory_
 uint32_t Timers::count() {
   const Held held(*this);
   return table_.used();
+}
+
+bool Timers::looks_after_records() {
+  const Held held(*this);
+  return looks_after_;
 }
 
 bool Timers::has_users(const MapBinding& map) const {
@@ -173,11 +179,12 @@ int64_t Timers::set_callback(const TimerPlace& place, const DecodedCode& code, u
       continue;
     }
     (void)place.field->claim(TimerField::owner_of(word));
+    (void)place.field->claim({self_});  // from before, where one who moved it died before it came to that
     made.turn = record.turn;
     made.queued = record.queued;
     made.word = own;
     record = std::move(made);
-    if (sleeping_until_ == TimerTable::kNever) wake();  // it has a table to look after
+    if (!looks_after_) wake();
     return 0;
   }
   return -EINVAL;

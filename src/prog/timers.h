@@ -48,7 +48,7 @@ struct TimerPlace {
 /// Fork: a child has no timers and no thread; the parent's go on in the parent.
 /// Death: a process that dies takes its timers along. Their fields name a dead process from then on: such a timer is
 ///   idle, without a callback, and may be initialised anew.
-/// Locks: one spin lock, a leaf.
+/// Locks: one spin lock, a leaf. Not for signal handlers, which may have interrupted its holder.
 /// Limits and errno: see the operations; ENOMEM beyond TimerTable::kMost timers.
 /// Where it differs from the kernel: docs/differences.md.
 class Timers {
@@ -80,6 +80,8 @@ class Timers {
   [[nodiscard]] bool has_thread() const { return thread_ != nullptr; }
   /// How many timers have a callback here, those included whose fields are gone.
   [[nodiscard]] uint32_t count();
+  /// Whether the thread looks at the records again in time. For tests.
+  [[nodiscard]] bool looks_after_records();
   /// Whether restarts pass the lock by now. For tests.
   [[nodiscard]] bool gate_is_open() const { return gate_.is_open(); }
 
@@ -129,6 +131,7 @@ class Timers {
   uint32_t self_ = 0;  // the tag of the process that the table belongs to
   uint64_t sweep_at_ = kSweepSlack;
   uint64_t sleeping_until_ = 0;  // the thread's, 0 while it is awake
+  bool looks_after_ = false;     // the thread has a next_sweep_
 
   std::atomic<uint64_t> running_{0};   // the word of the timer whose callback runs; written under the lock
   std::atomic<uint32_t> wake_ups_{0};  // futex of the sleeping thread

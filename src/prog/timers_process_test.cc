@@ -44,6 +44,16 @@ TEST_F(TimersTest, CancelByAnotherProcess) {
   EXPECT_EQ(count(0), 0u);
 }
 
+TEST_F(TimersTest, WhatOneWhoDiedMovingItLeftIsNotArmed) {
+  make_map(BPF_MAP_TYPE_ARRAY, 1);
+  ASSERT_EQ(timers_->init(place(0), 1), 0);
+  static_cast<std::atomic<uint32_t>*>(place(0).value)[2].store(machine().self().value);
+  ASSERT_EQ(timers_->set_callback(place(0), program_->code(), callback_), 0);
+  EXPECT_FALSE(place(0).field->armed_for(machine().self()));
+  Child child([&] { return timers_->cancel(place(0)) == 0; });
+  EXPECT_EQ(child.wait(), 0);
+}
+
 TEST_F(TimersTest, NothingRunsAfterCancelByAnotherProcess) {
   make_map(BPF_MAP_TYPE_ARRAY, 1);
   ASSERT_EQ(timers_->init(place(0), 1), 0);

@@ -110,6 +110,19 @@ TEST_F(TimersTest, IdleTimersOfDeletedValuesAreLetGoInTime) {
     ASSERT_TRUE(maps_[0]->erase(lease, &last));
   }
   EXPECT_TRUE(eventually([&] { return timers_->count() == 0; }));
+  // Again, once the thread has nothing to do but to wait for the time of the one that was armed.
+  EXPECT_TRUE(eventually([&] { return !timers_->looks_after_records(); }));
+  const std::array<std::byte, kValueSize> zeros{};
+  {
+    const Lease lease(machine());
+    ASSERT_TRUE(maps_[0]->update(lease, &last, zeros.data(), 0));
+  }
+  prepare_timer(last);
+  {
+    const Lease lease(machine());
+    ASSERT_TRUE(maps_[0]->erase(lease, &last));
+  }
+  EXPECT_TRUE(eventually([&] { return timers_->count() == 0; }));
 }
 
 TEST_F(TimersTest, TimersOfMapsWithoutUsersAreLetGoInTime) {

@@ -72,6 +72,7 @@ void Timers::work() {
       number = table_.pop_due(now);
       if (number) word = table_.record(*number).word;
       if (next_sweep_ == TimerTable::kNever && table_.used() != 0) next_sweep_ = now + kSweepInterval;
+      looks_after_ = next_sweep_ != TimerTable::kNever;
       look = std::min(table_.next_look(), next_sweep_);
       sleeping_until_ = number ? 0 : look;
     }
@@ -192,7 +193,7 @@ void Timers::run_due(uint32_t number, uint64_t word) {
   } else {
     lease.emplace(machine_, Lease::AnyCpu{});
   }
-  timer.map->map->settle_dead(*lease, timer.value);  // may have been deleting it
+  timer.map->map->settle_dead(*lease, timer.value);  // one who died may have been deleting it
   if (!begin_callback(number, word, *timer.field)) return;
   t_running_timer = timer.field;
   // A callback that breaks a rule stops; there is nobody to tell.
