@@ -30,7 +30,7 @@ namespace {
 constexpr uint32_t kProcesses = 4;
 constexpr uint32_t kKeys = 64;
 constexpr uint64_t kNone = 0;
-constexpr uint32_t kPushes = 5000;  // of each process into a filter; then again
+constexpr uint32_t kPushes = 2000;  // of each process into a filter; then again
 
 struct Kind {
   const char* name;
@@ -175,7 +175,7 @@ TEST_P(ObjectKill, WhatWasFinishedIsThere) {
   };
   for (uint32_t i = 0; i < kProcesses; ++i) spawn(i, i + 1);
   std::mt19937_64 random(11);
-  const auto kills = static_cast<uint32_t>(testing::repeats(GetParam().of_sockets() ? 20 : 60));
+  const auto kills = static_cast<uint32_t>(testing::repeats(GetParam().of_sockets() ? 15 : 30));
   for (uint32_t number = 0; number < kills && !HasFailure(); ++number) {
     usleep(static_cast<useconds_t>(random() % 3000));
     const auto victim = static_cast<uint32_t>(random() % kProcesses);
