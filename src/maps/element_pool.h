@@ -102,6 +102,8 @@ class ElementPool {
     return load(magazines_[actor.slot].count) < HashMagazine::kCapacity;
   }
   void end_put_back(const Actor& actor) { unlock(magazines_[actor.slot].lock); }
+  /// LRU: where this slot keeps what it claimed of its list.
+  [[nodiscard]] std::atomic<uint32_t>& lru_claim(const Actor& actor) const { return magazines_[actor.slot].claim; }
   /// LRU: elements that others evicted for themselves may be taken as well.
   void share_evicted();
 

@@ -54,9 +54,9 @@ struct alignas(64) HashMagazine {
   static constexpr uint32_t kTransfer = 14;  // elements that move to or from the chunks at once
   std::atomic<uint32_t> lock;                // slot + 1 of the holder, 0: free
   std::atomic<uint32_t> count;
-  std::atomic<uint32_t> items[kCapacity];
   std::atomic<uint32_t> evicted;  // LRU: the first of them were evicted by and for this slot; a hint
-  uint32_t unused;
+  std::atomic<uint32_t> claim;    // LRU: what this slot has claimed of its list (lru_clock.h); a hint
+  std::atomic<uint32_t> items[kCapacity];
 };
 static_assert(sizeof(HashMagazine) == 128);
 

@@ -16,6 +16,9 @@ namespace {
 constexpr uint32_t kColdTenths = 3;
 constexpr uint32_t kLongSearch = 128;  // windows, while nothing was found
 constexpr uint32_t kShortSearch = 8;   // and after something was
+constexpr uint32_t kSector = 64;       // a line of bytes
+constexpr uint32_t kSectors = 16;      // of a small map, at least
+constexpr uint32_t kClaimers = 4;      // whose sectors may lie between a claim and the hand, at least
 constexpr uint32_t kPartOfMap = 64;    // no more than one element in so many goes at once
 
 }  // namespace
@@ -27,6 +30,7 @@ LruClock::LruClock(const HashLayout& layout, std::byte* window)
       window_(layout.lru_window),
       positions_((layout.elements + window_ * lists_ - 1) / (window_ * lists_) * window_),
       share_((layout.elements - layout.spares) / lists_),
+      sector_(lists_ == 1 ? std::clamp(std::bit_floor(share_ / kSectors), window_, kSector) : window_),
       wanted_(std::clamp(share_ / kPartOfMap, 1U, kMostVictims)),
       controls_(reinterpret_cast<LruControl*>(window + layout.lru_controls)) {}
 
@@ -55,42 +59,48 @@ uint32_t LruClock::members(uint32_t first, uint8_t mask, uint8_t value) const {
   return found;
 }
 
-/// Moves a hand to behind the `wanted`-th element that has to go, or to the end of the window. False: another moved it.
-bool LruClock::pass(uint32_t list, Hand hand, uint32_t wanted, Claim& claim) const {
+/// The hand's next positions, `length` of them at most and up to a multiple of that, which it has passed then.
+/// kNowhere: another moved it.
+uint32_t LruClock::move(uint32_t list, Hand hand, uint32_t length) const {
   std::atomic<uint32_t>& at = hand == Hand::kCold ? controls_[list].cold : controls_[list].warm;
   uint32_t before = load(at);
   const uint32_t from = before < positions_ ? before : 0;
-  const uint32_t offset = from % window_;
-  claim.first = window_at(list, from);
-  const uint8_t mask = hand == Hand::kEvery ? LruUses::kInChain : LruUses::kClass;
-  const uint8_t value = hand == Hand::kWarm ? LruUses::kClass : LruUses::kInChain;
-  claim.members = members(claim.first, mask, value) >> offset << offset;
-  uint32_t after = from - offset + window_;
-  for (uint32_t rest = claim.members; rest != 0; rest &= rest - 1) {
-    const auto i = static_cast<uint32_t>(std::countr_zero(rest));
-    if (hand != Hand::kEvery && (uses_.of(claim.first + i + 1) & LruUses::kUnused) != 0) continue;
-    if (--wanted != 0) continue;
-    claim.members &= (2U << i) - 1;
-    after = from - offset + i + 1;
-    break;
-  }
-  if (after >= positions_) after = 0;
-  if (!at.compare_exchange_strong(before, after, std::memory_order_relaxed)) return false;
+  const uint32_t after = (from / length + 1) * length;
+  const bool round_ends = after >= positions_;
+  if (!at.compare_exchange_strong(before, round_ends ? 0 : after, std::memory_order_relaxed)) return kNowhere;
   SKEP_CRASH_POINT();
-  if (after == 0) recount(list);
-  return true;
+  if (round_ends) recount(list);
+  return from;
 }
 
-/// Looks at what a hand passed; how many elements have to go. More may by now than when it passed them, since their
-/// bytes change at any time: those beyond `wanted` wait for the next round.
-uint32_t LruClock::age(LruControl& control, Hand hand, const Claim& claim, uint32_t wanted, Victim* victims) const {
+/// Whether nothing is left of what a slot claimed, or so much time has gone by that it would be what others have filled
+/// with new keys since.
+bool LruClock::is_over(uint32_t list, uint32_t claimed) const {
+  const uint32_t position = claimed & ~kWarmClaim;
+  if (position % sector_ == 0 || position >= positions_) return true;
+  const uint32_t hand = load((claimed & kWarmClaim) == 0 ? controls_[list].cold : controls_[list].warm);
+  const uint32_t ahead = hand >= position ? hand - position : hand + positions_ - position;
+  return ahead > std::max(positions_ / 32, kClaimers * sector_);
+}
+
+/// Looks at the elements from `position` on, to the end of its window or to the `wanted`-th that has to go; how many
+/// have, and in `position` where it went to.
+uint32_t LruClock::pass(uint32_t list, Hand hand, uint32_t& position, uint32_t wanted, Victim* victims) const {
+  const uint32_t offset = position % window_;
+  const uint32_t first = window_at(list, position);
+  const uint8_t mask = hand == Hand::kEvery ? LruUses::kInChain : LruUses::kClass;
+  const uint8_t value = hand == Hand::kWarm ? LruUses::kClass : LruUses::kInChain;
   uint32_t found = 0, warmed = 0, cooled = 0;
-  for (uint32_t rest = claim.members; rest != 0 && found < wanted; rest &= rest - 1) {
-    const uint32_t element = claim.first + static_cast<uint32_t>(std::countr_zero(rest)) + 1;
+  uint32_t rest = members(first, mask, value) >> offset << offset;
+  position += window_ - offset;
+  for (; rest != 0 && found < wanted; rest &= rest - 1) {
+    const auto i = static_cast<uint32_t>(std::countr_zero(rest));
+    const uint32_t element = first + i + 1;
     const uint8_t byte = uses_.of(element);
     if (hand == Hand::kEvery || (byte & LruUses::kUnused) == 0) {
       victims[found++] = {.element = element, .byte = byte};
       cooled += (byte & LruUses::kWarm) != 0;
+      if (found == wanted) position -= window_ - i - 1;
       continue;
     }
     const bool is_used = (byte & LruUses::kUses) != 0;
@@ -103,7 +113,7 @@ uint32_t LruClock::age(LruControl& control, Hand hand, const Claim& claim, uint3
     }
     uses_.set(element, after);
   }
-  if (warmed != cooled) control.warm_elements.fetch_add(warmed - cooled, std::memory_order_relaxed);
+  if (warmed != cooled) controls_[list].warm_elements.fetch_add(warmed - cooled, std::memory_order_relaxed);
   return found;
 }
 
@@ -117,27 +127,37 @@ void LruClock::recount(uint32_t list) const {
   controls_[list].warm_elements.store(warm, std::memory_order_relaxed);
 }
 
-uint32_t LruClock::choose(uint32_t cpu, Victim (&victims)[kMostVictims]) const {
+uint32_t LruClock::choose(uint32_t cpu, std::atomic<uint32_t>& claim, Victim (&victims)[kMostVictims]) const {
   const uint32_t own = lists_ == 1 ? 0 : cpu % lists_;
-  uint32_t found = choose_from(own, victims);
+  uint32_t found = choose_from(own, claim, victims);
   // Others, who may use free elements beyond their share, have all of this CPU's.
-  for (uint32_t i = 1; found == 0 && i < lists_; ++i) found = choose_from((own + i) % lists_, victims);
+  for (uint32_t i = 1; found == 0 && i < lists_; ++i) {
+    std::atomic<uint32_t> for_once = 0;
+    found = choose_from((own + i) % lists_, for_once, victims);
+  }
   return found;
 }
 
-uint32_t LruClock::choose_from(uint32_t list, Victim (&victims)[kMostVictims]) const {
-  LruControl& control = controls_[list];
+uint32_t LruClock::choose_from(uint32_t list, std::atomic<uint32_t>& claim, Victim (&victims)[kMostVictims]) const {
   const uint64_t least_cold = std::max<uint64_t>(1, uint64_t{share_} * kColdTenths / 10);
   uint32_t found = 0;
-  Claim claim;
   for (uint32_t windows = 0; found < wanted_ && windows < (found == 0 ? kLongSearch : kShortSearch); ++windows) {
-    const Hand hand = load(control.warm_elements) + least_cold <= share_ ? Hand::kCold : Hand::kWarm;
-    const uint32_t wanted = wanted_ - found;
-    if (pass(list, hand, wanted, claim)) found += age(control, hand, claim, wanted, victims + found);
+    uint32_t claimed = load(claim);
+    uint32_t position = claimed & ~kWarmClaim;
+    if (is_over(list, claimed)) {
+      const bool is_cold = load(controls_[list].warm_elements) + least_cold <= share_;
+      position = move(list, is_cold ? Hand::kCold : Hand::kWarm, sector_);
+      if (position == kNowhere) continue;
+      claimed = is_cold ? 0 : kWarmClaim;
+    }
+    found +=
+        pass(list, (claimed & kWarmClaim) == 0 ? Hand::kCold : Hand::kWarm, position, wanted_ - found, victims + found);
+    claim.store((claimed & kWarmClaim) | position, std::memory_order_relaxed);
   }
   // All are in use: the next best one goes, as long as there is one.
-  for (uint32_t passed = 0; found == 0 && passed <= positions_; passed += window_ == 1 ? 1 : window_ / 2) {
-    if (pass(list, Hand::kEvery, 1, claim)) found += age(control, Hand::kEvery, claim, 1, victims);
+  for (uint32_t passed = 0; found == 0 && passed <= positions_; passed += window_) {
+    uint32_t position = move(list, Hand::kEvery, window_);
+    if (position != kNowhere) found = pass(list, Hand::kEvery, position, 1, victims);
   }
   return found;
 }

@@ -24,14 +24,20 @@ namespace skep {
 /// of the cold hand while less than 3 of 10 elements are cold. So a key that is used once only passes through the cold
 /// part, as a scan does, and one that is used again stays until it has not been used for up to four rounds.
 ///
+/// A slot claims a sector of 64 positions (fewer in a small map) and takes its victims there, 12 at a time, so that the
+/// line of their bytes and those of the elements stay in the cache of one CPU while it evicts and fills them again.
+///
 /// Operations: choose.
 /// Invariants
-///   C1 Whatever the bytes and the control words hold, and become meanwhile, choose() ends and gives numbers of
+///   C1 Whatever the bytes, the claims and the control words hold, and become meanwhile, choose() ends and gives
+///   numbers of
 ///      elements, kMostVictims at most.
 /// Ordering guarantees: none; the numbers are hints. Who holds the chain finds out whether the element still is in it,
 ///   and by LruUses::lives_on() whether it has been given to another key or value meanwhile.
-/// Progress: lock-free. A hand moves by one compare-and-swap, whose winner alone looks at what it passed, so a process
-///   that dies there leaves nothing to repair: its elements are looked at in the next round.
+/// Progress: lock-free. A hand moves by one compare-and-swap, whose winner alone looks at the sector that it passed, so
+/// a
+///   process that dies there leaves nothing to repair: its elements are looked at in the next round, or by the next
+///   tenant of its slot. A claim that the hand has left far behind is given up.
 /// Reclamation, locks: none.
 /// Where it differs from the kernel: the kernel keeps active and inactive lists under a lock and moves the nodes.
 class LruClock {
@@ -48,23 +54,22 @@ class LruClock {
 
   /// At most kMostVictims elements that should go, of the list of `cpu` or, where that has none, of another: fewer in a
   /// small map, and 0 only where no byte has LruUses::kInChain.
-  uint32_t choose(uint32_t cpu, Victim (&victims)[kMostVictims]) const;
+  /// `claim`: what the caller's slot has claimed, 0 at first; nobody else's.
+  uint32_t choose(uint32_t cpu, std::atomic<uint32_t>& claim, Victim (&victims)[kMostVictims]) const;
 
   [[nodiscard]] uint32_t lists() const { return lists_; }
 
  private:
-  uint32_t choose_from(uint32_t list, Victim (&victims)[kMostVictims]) const;
+  uint32_t choose_from(uint32_t list, std::atomic<uint32_t>& claim, Victim (&victims)[kMostVictims]) const;
   enum class Hand { kCold, kWarm, kEvery };
-  /// A run of positions of one list, all in one window.
-  struct Claim {
-    uint32_t first;    // byte, from 0
-    uint32_t members;  // bit i: byte first + i is of the hand's class
-  };
+  static constexpr uint32_t kNowhere = UINT32_MAX;
+  static constexpr uint32_t kWarmClaim = 1U << 31;
 
   [[nodiscard]] uint32_t window_at(uint32_t list, uint32_t position) const;
   [[nodiscard]] uint32_t members(uint32_t first, uint8_t mask, uint8_t value) const;
-  bool pass(uint32_t list, Hand hand, uint32_t wanted, Claim& claim) const;
-  uint32_t age(LruControl& control, Hand hand, const Claim& claim, uint32_t wanted, Victim* victims) const;
+  uint32_t move(uint32_t list, Hand hand, uint32_t length) const;
+  [[nodiscard]] bool is_over(uint32_t list, uint32_t claimed) const;
+  uint32_t pass(uint32_t list, Hand hand, uint32_t& position, uint32_t wanted, Victim* victims) const;
   void recount(uint32_t list) const;
 
   const LruUses uses_;
@@ -73,6 +78,7 @@ class LruClock {
   const uint32_t window_;     // positions of a window
   const uint32_t positions_;  // of each list
   const uint32_t share_;      // elements that a list has when the map is full
+  const uint32_t sector_;     // positions that a slot claims at once: a multiple of the window
   const uint32_t wanted_;     // victims at once
   LruControl* const controls_;
 };

@@ -48,7 +48,7 @@ class LruClockTest : public ::testing::TestWithParam<uint32_t> {
       uint32_t beyond[32];
     } room = {};
     for (uint32_t& number : room.beyond) number = kUntouched;
-    const uint32_t found = LruClock(layout_, window_.get()).choose(0, room.victims);
+    const uint32_t found = LruClock(layout_, window_.get()).choose(0, claim_, room.victims);
     EXPECT_LE(found, LruClock::kMostVictims);
     for (const uint32_t number : room.beyond) EXPECT_EQ(number, kUntouched) << "written beyond the victims";
     for (uint32_t i = 0; i < std::min(found, LruClock::kMostVictims); ++i) {
@@ -63,6 +63,7 @@ class LruClockTest : public ::testing::TestWithParam<uint32_t> {
   std::unique_ptr<std::byte, Free> window_;
   HashLayout layout_{};
   LruUses uses_;
+  std::atomic<uint32_t> claim_ = 0;
 };
 
 TEST_P(LruClockTest, ElementsThatLoseTheirUsesBehindTheHand) {
@@ -87,7 +88,7 @@ TEST_P(LruClockTest, HandsThatPointAnywhere) {
   set_all(LruUses::kInChain | LruUses::kWarm | LruUses::kUses);
   auto* control = reinterpret_cast<LruControl*>(window_.get() + layout_.lru_controls);
   for (const uint32_t anywhere : {layout_.elements, layout_.elements + 17, UINT32_MAX, 0x80000000U}) {
-    control->cold = control->warm = control->warm_elements = anywhere;
+    control->cold = control->warm = control->warm_elements = claim_ = anywhere;
     EXPECT_GT(choose(), 0U);
   }
   set_all(0);
@@ -98,7 +99,7 @@ TEST_P(LruClockTest, VictimsLiveOnUntilTheyGetAnotherKeyOrValue) {
   set_all(LruUses::kInChain);
   LruClock::Victim victims[LruClock::kMostVictims], again[LruClock::kMostVictims];
   const LruClock clock(layout_, window_.get());
-  uint32_t found = clock.choose(0, victims);
+  uint32_t found = clock.choose(0, claim_, victims);
   ASSERT_GT(found, 5U);
   for (uint32_t i = 0; i < found; ++i) {
     uses_.touch(victims[i].element);  // or else keys that are always in use could not be evicted
@@ -119,10 +120,10 @@ TEST_P(LruClockTest, VictimsLiveOnUntilTheyGetAnotherKeyOrValue) {
   EXPECT_EQ(uses_.of(victims[3].element) & LruUses::kUses, 1);
   // What a writer chose and then left, since it died or others had the chains, is chosen in the next round.
   set_all(LruUses::kInChain);
-  found = clock.choose(0, victims);
+  found = clock.choose(0, claim_, victims);
   bool met = false;
   for (uint32_t i = 0; i < 2 * kEntries && !met; ++i) {
-    const uint32_t count = clock.choose(0, again);
+    const uint32_t count = clock.choose(0, claim_, again);
     for (uint32_t j = 0; j < count; ++j) met |= again[j].element == victims[found - 1].element;
   }
   EXPECT_TRUE(met);
@@ -138,9 +139,10 @@ TEST_P(LruClockTest, FreshElementsArePassedOnce) {
   EXPECT_TRUE((uses_.of(100) & LruUses::kFresh) != 0 && (uses_.of(101) & LruUses::kFresh) == 0);
   LruClock::Victim victims[LruClock::kMostVictims];
   const LruClock clock(layout_, window_.get());
+  std::atomic<uint32_t> claims[2] = {};
   uint32_t went = 0, order = 0, fresh_went = 0, old_went = 0;
   while (went < 702) {
-    const uint32_t found = clock.choose(GetParam() == 0 ? 0 : went % 2, victims);
+    const uint32_t found = clock.choose(GetParam() == 0 ? 0 : went % 2, claims[went % 2], victims);
     ASSERT_GT(found, 0U);
     for (uint32_t i = 0; i < found; ++i, ++went) {
       ++order;

@@ -27,7 +27,8 @@ namespace skep {
 ///   L1 A key leaves only by erase or take, or when a new key came while all elements were in chains or in magazines
 ///      of writers that evicted them (at most LruClock::kMostVictims for each writer, and a 64th of the map).
 ///   L2 The key that an update returned for is in the map until as many others have come as the cold part holds; fewer
-///      where its writer evicted the element long before, while others went on.
+///      where its writer evicted the element long before, while others went on, or where a writer that has done
+///      nothing for whole rounds of a hand goes on with its claim just behind it.
 /// Ordering guarantees: those of HashTable; to readers an eviction is an erase.
 /// Progress: a writer that finds no free element lets go of its own chain first, then takes the chains of several
 ///   elements that should go, one at a time and only where nobody holds them: nobody waits while it has a chain. Where
@@ -136,7 +137,7 @@ Status LruMap<kKeySize, kPerCpu>::again(const Lease& lease, const Update& update
 template <uint32_t kKeySize, bool kPerCpu>
 Status LruMap<kKeySize, kPerCpu>::wait_for_room(const Lease& lease) {
   LruClock::Victim victims[LruClock::kMostVictims];
-  if (clock_.choose(lease.cpu(), victims) == 0) return {};
+  if (clock_.choose(lease.cpu(), this->table_.pool().lru_claim({.slot = lease.slot()}), victims) == 0) return {};
   const Probe at = probe_stored(victims[0].element);
   Hold hold(this->table_, lease, at.bucket);
   if (hold.error() != 0) return fail(hold.error());
@@ -150,7 +151,7 @@ template <uint32_t kKeySize, bool kPerCpu>
 uint32_t LruMap<kKeySize, kPerCpu>::make_room(const Lease& lease) {
   LruClock::Victim victims[LruClock::kMostVictims];
   Probe probes[LruClock::kMostVictims];
-  const uint32_t count = clock_.choose(lease.cpu(), victims);
+  const uint32_t count = clock_.choose(lease.cpu(), this->table_.pool().lru_claim({.slot = lease.slot()}), victims);
   const LruUses& uses = this->table_.pool().uses();
   for (uint32_t i = 0; i < count; ++i) {
     probes[i] = probe_stored(victims[i].element);

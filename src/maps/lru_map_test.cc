@@ -248,6 +248,30 @@ TEST_F(LruCreateTest, ANewKeyStaysWhereverItsElementWas) {
   EXPECT_EQ(map->check().problem, "");
 }
 
+TEST_F(LruCreateTest, ARareWriterTakesTheOldestToo) {
+  if (machine().cpus() < 2) GTEST_SKIP() << "one CPU";
+  constexpr uint64_t kEntries = 8192, kYoung = 1000, kRounds = 200;
+  const auto map = make(spec(kLru, 8, 8, kEntries));
+  ASSERT_NE(map, nullptr);
+  const uint64_t value = 1;
+  uint64_t next = 0, copy = 0, lost = 0;
+  const auto add = [&](uint32_t cpu, uint64_t count) {
+    const Lease lease(machine(), Lease::Cpu{cpu});
+    for (; count-- > 0; ++next) ASSERT_EQ(error_of(map->update(lease, &next, &value, 0)), 0);
+  };
+  add(0, kEntries);
+  std::mt19937_64 random(7);
+  for (uint64_t round = 0; round < kRounds; ++round) {
+    add(0, 2000 + random() % (2 * kEntries));
+    const uint64_t young = next - kYoung;
+    add(1, 24);
+    bool all = true;
+    for (uint64_t k = young; k < young + kYoung; ++k) all &= map->lookup(&k, &copy, 0).has_value();
+    lost += !all;
+  }
+  EXPECT_LT(lost, kRounds / 10) << "it goes on where it stopped long ago";
+}
+
 TEST_F(LruCreateTest, AScanDoesNotFlushWhatIsUsed) {
   constexpr uint64_t kEntries = 1000, kHot = 500;
   const auto map = make(spec(kLru, 8, 8, kEntries));
