@@ -4,6 +4,7 @@
 #include <skep/abi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 
 #include "machine/crash_point.h"
@@ -87,9 +88,12 @@ Status ElementPool::lock(const Actor& actor, std::atomic<uint32_t>& word, Patien
 }
 
 Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word, Patience patience) {
-  constexpr uint32_t kShort = 1024;  // attempts, about a millisecond
+  using Clock = std::chrono::steady_clock;
+  constexpr uint32_t kSpins = 256;                // attempts, before time counts
+  constexpr std::chrono::milliseconds kShort(1);  // on a busy machine an attempt may take longer
   std::optional<Waiter> waiter;
   uint32_t attempts = 0;
+  Clock::time_point began;
   for (uint32_t waited_for = 0;;) {
     uint32_t seen = word.load(std::memory_order_relaxed);
     if (seen == 0) {
@@ -105,7 +109,9 @@ Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word,
     }
     const ProcessTag process{journals_[seen - 1].process.load(std::memory_order_acquire)};
     auto verdict = waiter->wait(seen - 1, process);
-    if (patience == Patience::kShort && ++attempts > kShort && verdict == Waiter::Verdict::kTryAgain) {
+    if (++attempts == kSpins) began = Clock::now();
+    if (patience == Patience::kShort && attempts > kSpins && verdict == Waiter::Verdict::kTryAgain &&
+        Clock::now() - began > kShort) {
       const bool lives = process == ProcessTag{} || machine_.alive(process);
       verdict = lives ? Waiter::Verdict::kTimedOut : Waiter::Verdict::kHolderGone;
     }
