@@ -15,7 +15,7 @@ inline constexpr uint64_t kHeaderOffset = uint64_t{1} << 40;
 inline constexpr uint64_t kPageSize = 4096;
 
 /// Raised whenever the bytes of any segment change meaning. Files of another version are refused.
-inline constexpr uint32_t kLayoutVersion = 3;
+inline constexpr uint32_t kLayoutVersion = 4;
 
 enum class ObjectKind : uint32_t { kMap = 1, kProgram = 2, kBtf = 3, kLink = 4, kMachine = 5, kPerfEvent = 6 };
 
