@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "machine/kernel_objects.h"
 #include "prog/helpers.h"
-#include "prog/kernel_objects.h"
 
 namespace skep::helpers {
 namespace {
@@ -49,7 +49,7 @@ Result<uint64_t> cgroup_at(Run& run, const MapBinding& binding, uint32_t index) 
 uint64_t under_cgroup(Run& run, const MapBinding& binding, uint32_t index) {
   const Result<uint64_t> id = cgroup_at(run, binding, index);
   if (!id) return error_value(to_int(id.error()));
-  const std::vector<uint64_t> own = own_cgroups();
+  const std::vector<uint64_t> own = cgroups_of(0);
   return std::find(own.begin(), own.end(), *id) != own.end() ? 1 : 0;
 }
 

@@ -3,9 +3,9 @@
 #include <cerrno>
 #include <cstring>
 
+#include "machine/kernel_objects.h"
 #include "maps/array_index.h"
 #include "maps/reference_array_map.h"
-#include "prog/kernel_objects.h"
 #include "prog/program_references.h"
 #include "prog/run.h"
 
@@ -69,7 +69,7 @@ bool Run::tail_call(const uint64_t* registers) {
   if (!is_context(registers[1]) || map == nullptr || map->values != ValueMeaning::kProgram ||
       map->references == nullptr) {
     stop(EINVAL, !is_context(registers[1]) ? "bpf_tail_call(): argument 1 is not the context"
-                                                    : "bpf_tail_call(): argument 2 is not a program array");
+                                           : "bpf_tail_call(): argument 2 is not a program array");
     return false;
   }
   if (tail_calls_ >= kMaxTailCalls || environment_->references == nullptr) return false;

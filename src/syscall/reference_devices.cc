@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "prog/kernel_objects.h"
+#include "machine/kernel_objects.h"
 #include "syscall/program_owner.h"
 #include "syscall/reference_kinds.h"
 

@@ -8,8 +8,8 @@
 #include <climits>
 #include <cstring>
 
+#include "machine/kernel_objects.h"
 #include "machine/lease.h"
-#include "prog/kernel_objects.h"
 #include "syscall/reference_kinds.h"
 
 namespace skep {

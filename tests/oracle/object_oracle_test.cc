@@ -27,7 +27,7 @@
 #include "object/temporary_instance.h"
 #include "object_session.h"
 #include "prog/assembler.h"
-#include "prog/kernel_objects.h"
+#include "machine/kernel_objects.h"
 
 namespace skep::oracle {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "prog/kernel_objects.h"
+#include "machine/kernel_objects.h"
 
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
@@ -18,9 +18,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 
 namespace skep {
 namespace {
@@ -139,9 +141,16 @@ std::string cgroup_mount() {
   return found;
 }
 
+/// Where the unified hierarchy is mounted, asked once.
+const std::string& known_cgroup_mount() {
+  static const std::string mount = cgroup_mount();
+  return mount;
+}
+
 /// The thread's cgroup, a path below the mount; none: it is in none.
-std::optional<std::string> own_cgroup_path() {
-  std::FILE* const file = std::fopen("/proc/thread-self/cgroup", "re");
+std::optional<std::string> cgroup_path_of(pid_t thread) {
+  const std::string directory = thread == 0 ? "/proc/thread-self" : "/proc/" + std::to_string(thread);
+  std::FILE* const file = std::fopen((directory + "/cgroup").c_str(), "re");
   if (file == nullptr) return std::nullopt;
   std::optional<std::string> path;
   char line[4096];
@@ -180,12 +189,12 @@ bool socket_exists(uint64_t cookie, uint32_t families) {
   return unknown;
 }
 
-std::vector<uint64_t> own_cgroups() {
-  static const std::string mount = cgroup_mount();
-  const std::optional<std::string> path = mount.empty() ? std::nullopt : own_cgroup_path();
+namespace {
+
+/// The ids of the directory and of those above it, from the mount on.
+std::vector<uint64_t> ids_on_the_way(const std::string& whole) {
+  const std::string& mount = known_cgroup_mount();
   std::vector<uint64_t> ids;
-  if (!path) return ids;
-  const std::string whole = *path == "/" ? mount : mount + *path;
   // Each prefix that ends before a slash, from the mount itself on.
   for (size_t end = mount.size(); end != std::string::npos; end = whole.find('/', end + 1)) {
     struct stat info {};
@@ -193,6 +202,40 @@ std::vector<uint64_t> own_cgroups() {
   }
   if (struct stat info{}; whole.size() > mount.size() && ::stat(whole.c_str(), &info) == 0) ids.push_back(info.st_ino);
   return ids;
+}
+
+}  // namespace
+
+std::vector<uint64_t> cgroups_of(pid_t thread) {
+  const std::string& mount = known_cgroup_mount();
+  const std::optional<std::string> path = mount.empty() ? std::nullopt : cgroup_path_of(thread);
+  if (!path) return {};
+  return ids_on_the_way(*path == "/" ? mount : mount + *path);
+}
+
+std::optional<FoundCgroup> find_cgroup(uint64_t id) {
+  const std::string& mount = known_cgroup_mount();
+  struct stat root {};
+  if (mount.empty() || ::stat(mount.c_str(), &root) != 0) return std::nullopt;
+  if (root.st_ino == id) return FoundCgroup{.path = mount, .device = root.st_dev, .ids = {id}};
+  std::error_code error;
+  for (std::filesystem::recursive_directory_iterator at(mount, error), end; !error && at != end; at.increment(error)) {
+    struct stat info {};
+    std::error_code ignored;
+    if (!at->is_directory(ignored) || ::stat(at->path().c_str(), &info) != 0 || info.st_ino != id) continue;
+    return FoundCgroup{.path = at->path(), .device = info.st_dev, .ids = ids_on_the_way(at->path())};
+  }
+  return std::nullopt;
+}
+
+pid_t process_of(pid_t thread) {
+  std::FILE* const file = std::fopen(("/proc/" + std::to_string(thread) + "/status").c_str(), "re");
+  if (file == nullptr) return 0;
+  char line[256];
+  int process = 0;
+  while (process == 0 && std::fgets(line, sizeof line, file) != nullptr) std::sscanf(line, "Tgid: %d", &process);
+  std::fclose(file);
+  return process;
 }
 
 }  // namespace skep
