@@ -69,6 +69,17 @@ bool Machine::elapsed(Epoch epoch) {
   return GraceScan(*side_).run(epoch);
 }
 
+Machine::Epoch Machine::next_grace_period() const {
+  // Pairs with the fetch_add of begin_grace_period(): where that one is not seen here yet, it comes after what the
+  // caller made unreachable, since that is globally visible by now.
+  return side_->segment->epochs.epoch.load(std::memory_order_seq_cst) + kStep;
+}
+
+bool Machine::known_elapsed(Epoch epoch) const {
+  // Pairs with the release in GraceScan::run().
+  return !epoch_before(side_->segment->grace.completed.load(std::memory_order_acquire), epoch);
+}
+
 void Machine::synchronize() {
   const Epoch epoch = begin_grace_period();
   Backoff backoff;

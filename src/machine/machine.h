@@ -77,6 +77,11 @@ class Machine {
   Epoch begin_grace_period();
   /// Whether every lease and reader section that was open at begin_grace_period() has ended. Never blocks.
   bool elapsed(Epoch epoch);
+  /// The grace period that begins next, which the first elapsed() of it begins. What was made unreachable before this
+  /// call, with a locked instruction or fence in between, is so for everybody once it has elapsed. Costs a load.
+  [[nodiscard]] Epoch next_grace_period() const;
+  /// Whether somebody has found out already that the epoch has elapsed. Costs a load.
+  [[nodiscard]] bool known_elapsed(Epoch epoch) const;
   /// Waits until elapsed(begin_grace_period()). The caller holds no lease and no reader section.
   void synchronize();
   /// Runs `callback` in this process after a grace period, in whichever of its threads calls run_deferred() then, with

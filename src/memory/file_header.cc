@@ -28,6 +28,8 @@ const char* kind_name(ObjectKind kind) {
       return "machine";
     case ObjectKind::kPerfEvent:
       return "perf event";
+    case ObjectKind::kOwners:
+      return "owners";
   }
   return "object of an unknown kind";
 }
@@ -40,7 +42,7 @@ Status check(const FileHeader& header, uint64_t file_size) {
     return refuse("it has layout version " + std::to_string(header.layout_version) + ", this skep reads version " +
                   std::to_string(kLayoutVersion));
   }
-  if (header.kind < ObjectKind::kMap || header.kind > ObjectKind::kPerfEvent) {
+  if (header.kind < ObjectKind::kMap || header.kind > ObjectKind::kOwners) {
     return refuse("it has object kind " + std::to_string(static_cast<uint32_t>(header.kind)) + ", which is unknown");
   }
   if (header.page_size != kPageSize) return refuse("it has pages of " + std::to_string(header.page_size) + " bytes");

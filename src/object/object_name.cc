@@ -19,6 +19,7 @@ const char* kind_directory(ObjectKind kind) {
     case ObjectKind::kPerfEvent:
       return "perf-event";
     case ObjectKind::kMachine:
+    case ObjectKind::kOwners:
       break;
   }
   return "none";

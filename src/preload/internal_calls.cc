@@ -14,6 +14,9 @@ using namespace skep::preload;
 
 SKEP_OWN int __wrap_access(const char* path, int mode) { return real::access(path, mode); }
 SKEP_OWN int __wrap_close(int fd) { return real::close(fd); }
+SKEP_OWN int __wrap_faccessat(int directory, const char* path, int mode, int flags) {
+  return real::faccessat(directory, path, mode, flags);
+}
 SKEP_OWN int __wrap_fclose(FILE* stream) { return real::fclose(stream); }
 SKEP_OWN FILE* __wrap_fopen(const char* path, const char* mode) { return real::fopen(path, mode); }
 SKEP_OWN FILE* __wrap_fopen64(const char* path, const char* mode) { return real::fopen(path, mode); }

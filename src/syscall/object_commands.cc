@@ -64,6 +64,7 @@ Answer obj_get_info_by_fd(Caller& caller) {
     case ObjectKind::kLink:
       return link_info(caller, **object);
     case ObjectKind::kMachine:
+    case ObjectKind::kOwners:
     case ObjectKind::kPerfEvent:
       break;
   }
