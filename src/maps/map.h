@@ -20,7 +20,19 @@ namespace skep {
 /// What the values of a kind are. Other than bytes: numbers that stand for something outside the map. The kind stores a
 /// 64-bit word per entry and knows nothing of its meaning; the syscall side makes words of what clients give and shows
 /// them (syscall/reference_kinds.h), and keeps alive what they stand for.
-enum class ValueMeaning : uint8_t { kBytes, kMap, kProgram, kPerfEvent, kCgroup, kDevice, kCpu, kSocket, kInstruction };
+/// kOwned are bytes, of a map whose keys are descriptors of owners: a StorageMap (storage_map.h).
+enum class ValueMeaning : uint8_t {
+  kBytes,
+  kMap,
+  kProgram,
+  kPerfEvent,
+  kCgroup,
+  kDevice,
+  kCpu,
+  kSocket,
+  kInstruction,
+  kOwned
+};
 
 /// What a map of maps asks of the maps in it: those of a map that was given when it was made.
 struct InnerTemplate {
@@ -108,7 +120,7 @@ struct CheckReport {
 ///
 /// Two kinds of reading: *copying* ones (const, no lease) write nothing shared, work on a read-only window and are
 /// never torn; *pointer* ones (find) need a lease and give what a program gets from bpf_map_lookup_elem().
-/// All mutations need a lease and a writable window. Errors are those of kernel-behaviour for the kind.
+/// All mutations need a lease and a writable window. Errors are those of Linux 6.18 for the kind.
 class Map {
  public:
   Map(MapSegments segments, Machine& machine) : segments_(std::move(segments)), machine_(machine) {}
@@ -226,6 +238,8 @@ struct MapKind {
   bool mmapable = false;
   /// What a value is; other than bytes, update() is not supported and exchange() is.
   ValueMeaning values = ValueMeaning::kBytes;
+  /// Whether BPF_MAP_CREATE must name types of key and value.
+  bool needs_types = false;
   /// Where the kernel checks flags and key of an update before it looks at the value: that check; null: afterwards.
   Status (*check_update)(const Map& map, const void* key, uint64_t flags) = nullptr;
 };

@@ -35,6 +35,10 @@ constexpr const MapKind* kKinds[] = {
     &kRhashKind,
     &kArenaKind,
     &kPerfEventArrayKind,
+    &kTaskStorageKind,
+    &kCgroupOwnedStorageKind,
+    &kSocketStorageKind,
+    &kInodeStorageKind,
 };
 
 }  // namespace

@@ -35,6 +35,10 @@ extern const MapKind kPerCpuCgroupStorageKind;
 extern const MapKind kRingbufKind;
 extern const MapKind kUserRingbufKind;
 extern const MapKind kArenaKind;
+extern const MapKind kTaskStorageKind;
+extern const MapKind kCgroupOwnedStorageKind;
+extern const MapKind kSocketStorageKind;
+extern const MapKind kInodeStorageKind;
 extern const MapKind kPerfEventArrayKind;
 
 }  // namespace skep

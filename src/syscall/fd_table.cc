@@ -206,7 +206,8 @@ void FdTable::describe_map(OpenObject& object, std::shared_ptr<Map> map) const {
   const MapKind* kind = find_map_kind(spec.type);
   object.keyless = kind != nullptr && kind->keyless;
   object.references = find_reference_kind(kind != nullptr ? kind->values : ValueMeaning::kBytes);
-  object.plain_map = object.references == nullptr;
+  object.storage = kind != nullptr && kind->values == ValueMeaning::kOwned;
+  object.plain_map = object.references == nullptr && !object.storage;
   object.has_spin_lock = spec.fields.spin_lock != ValueFields::kNone;
   object.frozen = &map->header().frozen;
   object.map = std::move(map);

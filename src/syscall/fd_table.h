@@ -41,6 +41,7 @@ struct alignas(64) OpenObject : std::enable_shared_from_this<OpenObject> {
   const std::atomic<uint32_t>* frozen = nullptr;  // the map's
 
   bool keyless = false;
+  bool storage = false;                       // a StorageMap
   const ReferenceKind* references = nullptr;  // a map whose values are not bytes: what they are
   std::shared_ptr<ObjectFace> face;           // every other kind
   uint32_t id = 0;

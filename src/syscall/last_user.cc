@@ -36,8 +36,8 @@ void map_lost_its_users(Process& process, uint32_t id) {
     if (!map) return;
     if ((*map)->spec().fields.any_owner()) release_all_fields(**map);
     const MapKind* kind = find_map_kind((*map)->spec().type);
-    if (kind->values != ValueMeaning::kBytes)
-      (void)ReferenceStore(process, **map, *find_reference_kind(kind->values)).clear();
+    if (const ReferenceKind* references = find_reference_kind(kind->values); references != nullptr)
+      (void)ReferenceStore(process, **map, *references).clear();
   }
   // What was in it may have been all that kept the map.
   process.instance->collect(ObjectKind::kMap, id);

@@ -15,8 +15,8 @@ namespace skep {
   return spec.type == BPF_MAP_TYPE_PROG_ARRAY || spec.fields.any_owner();
 }
 
-/// Takes that out of the map if it is such a map and nobody uses it. Costs three system calls where somebody does. Not under
-/// a lease.
+/// Takes that out of the map if it is such a map and nobody uses it. Costs three system calls where somebody does. Not
+/// under a lease.
 void map_lost_its_users(Process& process, uint32_t id);
 
 }  // namespace skep

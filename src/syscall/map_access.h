@@ -9,7 +9,8 @@ namespace skep {
 
 // What the map commands ask of a descriptor, in the words of the kernel's map access modes.
 
-/// No errno: the map's values are not bytes, so that the commands of reference_commands.h serve it.
+/// No errno: the map's keys or values are not bytes, so that the commands of storage_commands.h or reference_commands.h
+/// serve it.
 inline constexpr Errno kNotBytes{1 << 16};
 
 /// Inside a ReaderSection: the map behind `fd` whose values are bytes, or null and why.

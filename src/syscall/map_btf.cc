@@ -29,6 +29,11 @@ bool takes_no_types(uint32_t type) {
   }
 }
 
+bool is_local_storage(uint32_t type) {
+  return type == BPF_MAP_TYPE_TASK_STORAGE || type == BPF_MAP_TYPE_CGRP_STORAGE || type == BPF_MAP_TYPE_SK_STORAGE ||
+         type == BPF_MAP_TYPE_INODE_STORAGE;
+}
+
 bool is_cgroup_storage(uint32_t type) {
   return type == BPF_MAP_TYPE_CGROUP_STORAGE || type == BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE;
 }
@@ -57,6 +62,7 @@ Status check_kind(const Btf& btf, uint32_t key_type, uint32_t value_type, const 
     }
     return btf.is_32bit_int(key_type) ? Status{} : fail(EINVAL);
   }
+  if (is_local_storage(spec.type)) return btf.is_32bit_int(key_type) ? Status{} : fail(EINVAL);
   if (spec.type == BPF_MAP_TYPE_LPM_TRIE)
     return btf.kind_of(btf.skip_modifiers(key_type)) == BtfKind::kStruct ? Status{} : fail(EINVAL);
   if (spec.type == BPF_MAP_TYPE_BLOOM_FILTER) return key_type == 0 ? Status{} : fail(EINVAL);
@@ -76,11 +82,12 @@ Status check_fields(const ValueFields& fields, const MapSpec& spec) {
   using Empty = ValueFields::Empty;
   const bool plain =
       spec.type == BPF_MAP_TYPE_HASH || spec.type == BPF_MAP_TYPE_RHASH || spec.type == BPF_MAP_TYPE_ARRAY;
-  if (fields.any_lock() && !plain && spec.type != BPF_MAP_TYPE_CGROUP_STORAGE) return fail(EOPNOTSUPP);
+  const bool owned = is_local_storage(spec.type);
+  if (fields.any_lock() && !plain && !owned && spec.type != BPF_MAP_TYPE_CGROUP_STORAGE) return fail(EOPNOTSUPP);
   const bool shared = plain || spec.type == BPF_MAP_TYPE_LRU_HASH;
   if ((fields.any_owner() || fields.has(Empty::kRoot)) && !shared) return fail(EOPNOTSUPP);
   const bool keyed = shared || spec.type == BPF_MAP_TYPE_PERCPU_HASH || spec.type == BPF_MAP_TYPE_PERCPU_ARRAY ||
-                     spec.type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
+                     spec.type == BPF_MAP_TYPE_LRU_PERCPU_HASH || owned;
   if ((fields.has(Empty::kKernelPointer) || fields.has(Empty::kRefcount)) && !keyed) return fail(EOPNOTSUPP);
   return fields.has(Empty::kUserPointer) ? fail(EOPNOTSUPP) : Status{};
 }

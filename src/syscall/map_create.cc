@@ -116,6 +116,7 @@ Answer map_create(Caller& caller) {
   creation.spec = spec_of(attr);
   const MapKind* kind = find_map_kind(attr.map_type);
   if (kind == nullptr) return fail(EINVAL);
+  if (kind->needs_types && (attr.btf_key_type_id == 0 || attr.btf_value_type_id == 0)) return fail(EINVAL);
   const MachineShape shape = caller.machine().shape();
   if (const Status status = check_kind(*kind, creation.spec, shape); !status) return std::unexpected(status.error());
   if ((attr.map_flags & BPF_F_TOKEN_FD) != 0) return fail_as_token(attr.map_token_fd);

@@ -7,6 +7,7 @@
 #include "syscall/commands.h"
 #include "syscall/map_access.h"
 #include "syscall/reference_commands.h"
+#include "syscall/storage_commands.h"
 
 namespace skep {
 namespace {
@@ -162,28 +163,36 @@ Result<uint64_t> one_cpu_value_size(const OpenObject& object, uint64_t flags) {
   return 0;
 }
 
-/// The answer, unless the values of the map are not bytes: then that of `other`, which may take its time.
-template <class Other>
-[[gnu::always_inline]] inline int result_of(const Answer& answer, const Other& other) {
+/// The answer, unless keys or values of the map are not bytes: then that of one of the others, which may take its time.
+template <class Storage, class Reference>
+[[gnu::always_inline]] inline int result_of(const Answer& answer, Process& process, uint32_t map_fd,
+                                            const Storage& storage, const Reference& reference) {
   if (answer) [[likely]]
     return *answer;
-  return answer.error() == kNotBytes ? to_result(other()) : -to_int(answer.error());
+  if (answer.error() != kNotBytes) return -to_int(answer.error());
+  return to_result(is_storage(process, map_fd) ? storage() : reference());
 }
 
 }  // namespace
 
 int map_lookup_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
-  return result_of(lookup_elem(process, map_fd, key, value, flags),
-                   [&] { return reference_lookup_elem(process, map_fd, key, value, flags); });
+  return result_of(
+      lookup_elem(process, map_fd, key, value, flags), process, map_fd,
+      [&] { return storage_lookup_elem(process, map_fd, key, value, flags); },
+      [&] { return reference_lookup_elem(process, map_fd, key, value, flags); });
 }
 
 int map_update_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
-  return result_of(update_elem(process, map_fd, key, value, flags),
-                   [&] { return reference_update_elem(process, map_fd, key, value, flags); });
+  return result_of(
+      update_elem(process, map_fd, key, value, flags), process, map_fd,
+      [&] { return storage_update_elem(process, map_fd, key, value, flags); },
+      [&] { return reference_update_elem(process, map_fd, key, value, flags); });
 }
 
 int map_delete_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t, uint64_t) {
-  return result_of(delete_elem(process, map_fd, key), [&] { return reference_delete_elem(process, map_fd, key); });
+  return result_of(
+      delete_elem(process, map_fd, key), process, map_fd, [&] { return storage_delete_elem(process, map_fd, key); },
+      [&] { return reference_delete_elem(process, map_fd, key); });
 }
 
 int map_get_next_key(Process& process, uint32_t map_fd, uint64_t key, uint64_t next_key, uint64_t) {
@@ -191,8 +200,10 @@ int map_get_next_key(Process& process, uint32_t map_fd, uint64_t key, uint64_t n
 }
 
 int map_lookup_and_delete_elem(Process& process, uint32_t map_fd, uint64_t key, uint64_t value, uint64_t flags) {
-  return result_of(lookup_and_delete_elem(process, map_fd, key, value, flags),
-                   [&] { return reference_take_elem(process, map_fd, key, flags); });
+  return result_of(
+      lookup_and_delete_elem(process, map_fd, key, value, flags), process, map_fd,
+      [&] { return storage_take_elem(process, map_fd, key, flags); },
+      [&] { return reference_take_elem(process, map_fd, key, flags); });
 }
 
 }  // namespace skep

@@ -36,8 +36,7 @@ class TimerSide {
   /// What the callback does, with the value's address in R3.
   enum class Callback { kCount, kCancelItself, kRestart, kGiven };
 
-  TimerSide(Face& face, uint32_t type, uint32_t entries = 4, uint32_t flags = 0, FieldType field = {})
-      : face_(face) {
+  TimerSide(Face& face, uint32_t type, uint32_t entries = 4, uint32_t flags = 0, FieldType field = {}) : face_(face) {
     using B = BtfBuilder;
     B b;
     const uint32_t u32 = b.integer("unsigned int", 4), u64 = b.integer("unsigned long", 8);

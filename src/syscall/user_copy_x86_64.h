@@ -30,9 +30,9 @@ __attribute__((visibility("hidden"), weak)) extern const SkepUserMoves __stop_sk
 /// carry flag is cleared before them, and the fault handler, which knows them by the table, sets it and goes on behind
 /// them. They change no flag. The entry joins the section group of the function it is inlined into ("?"), and a linker
 /// that collects unused sections keeps it ("R"), although nothing but the names of its ends refers to it.
-#define SKEP_USER_MOVES(moves)                        \
-  "clc\n771:\n" moves                                 \
-  "\n772:\n"                                          \
+#define SKEP_USER_MOVES(moves)                         \
+  "clc\n771:\n" moves                                  \
+  "\n772:\n"                                           \
   ".pushsection skep_user_moves, \"aR?\", @progbits\n" \
   ".balign 4\n.long 771b - .\n.long 772b - .\n.popsection\n"
 
