@@ -11,6 +11,7 @@
 #include "maps/arena_map.h"
 #include "maps/instruction_array_map.h"
 #include "maps/reference_array_map.h"
+#include "maps/storage_map.h"
 #include "prog/helper.h"
 #include "prog/kfunc.h"
 #include "prog/opcode.h"
@@ -577,6 +578,7 @@ MapBinding bind_map(std::shared_ptr<Map> map) {
   binding.values = kind != nullptr ? kind->values : ValueMeaning::kBytes;
   binding.references = dynamic_cast<const ReferenceArrayMap*>(map.get());
   binding.arena = dynamic_cast<ArenaMap*>(map.get());
+  binding.storage = dynamic_cast<StorageMap*>(map.get());
   binding.key_size = spec.key_size;
   binding.value_size = spec.value_size;
   binding.readable = (spec.flags & BPF_F_WRONLY_PROG) == 0;

@@ -14,6 +14,7 @@
 namespace skep {
 
 class ArenaMap;             // maps/arena_map.h
+class StorageMap;           // maps/storage_map.h
 class InstructionArrayMap;  // maps/instruction_array_map.h
 class ReferenceArrayMap;    // maps/reference_array_map.h
 struct Helper;              // prog/helper.h
@@ -37,6 +38,7 @@ struct alignas(256) MapBinding {
   ValueMeaning values;                  // other than bytes, programs do not get at the values themselves
   const ReferenceArrayMap* references;  // an array whose values are not bytes; else null
   ArenaMap* arena;                      // an arena; else null
+  StorageMap* storage;                  // local storage; else null
   const InstructionArrayMap* table;     // a jump table: programs do not get at its values by helpers; else null
   uint32_t key_size;
   uint32_t value_size;

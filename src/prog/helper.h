@@ -20,19 +20,27 @@ enum class Argument : uint8_t {
   kReadableOrNull,  // likewise; null with size 0
   kWritable,
   kWritableOrNull,
-  kSize,           // of the memory before it, at least 1
-  kSizeOrZero,     // of the memory before it
-  kText,           // readable characters with a NUL among them
-  kNumberOut,      // 8 writable, aligned bytes
-  kContext,        // the context of this run
-  kFunction,       // a function of this program
-  kLock,           // the bpf_spin_lock of a map value
-  kTimer,          // the bpf_timer of a map value
-  kWork,           // the bpf_wq of a map value
-  kTask,           // what bpf_get_current_task_btf() gave in this run
-  kTaskWork,       // the bpf_task_work of a map value
-  kMapOfField,     // the map that the field before it belongs to
-  kResilientLock,  // the bpf_res_spin_lock of a map value
+  kSize,        // of the memory before it, at least 1
+  kSizeOrZero,  // of the memory before it
+  kText,        // readable characters with a NUL among them
+  kNumberOut,   // 8 writable, aligned bytes
+  kContext,     // the context of this run
+  kFunction,    // a function of this program
+  kLock,        // the bpf_spin_lock of a map value
+  kTimer,       // the bpf_timer of a map value
+  kWork,        // the bpf_wq of a map value
+  kTask,        // a task (run_objects.h)
+  kTaskOrNull,
+  kCurrentTask,  // what bpf_get_current_task_btf() gave in this run
+  kOwnTask,      // a task of which the program holds a reference
+  kCgroup,
+  kCgroupOrNull,
+  kOwnCgroup,
+  kSocketOrNull,
+  kMapValueOrNull,  // as kMapValue
+  kTaskWork,        // the bpf_task_work of a map value
+  kMapOfField,      // the map that the field before it belongs to
+  kResilientLock,   // the bpf_res_spin_lock of a map value
 };
 
 /// Which program types may call a helper: bits.

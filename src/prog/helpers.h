@@ -23,6 +23,22 @@ SKEP_HELPER(spin_unlock);
 SKEP_HELPER(res_spin_lock);
 SKEP_HELPER(res_spin_unlock);
 
+// helpers_storage.cc
+SKEP_HELPER(task_storage_get);
+SKEP_HELPER(task_storage_delete);
+SKEP_HELPER(cgrp_storage_get);
+SKEP_HELPER(cgrp_storage_delete);
+SKEP_HELPER(sk_storage_get);
+SKEP_HELPER(sk_storage_delete);
+SKEP_HELPER(get_socket_cookie);
+SKEP_HELPER(get_current_task_btf);
+SKEP_HELPER(task_from_pid);
+SKEP_HELPER(cgroup_from_id);
+SKEP_HELPER(cgroup_ancestor);
+SKEP_HELPER(object_acquire);
+SKEP_HELPER(task_release);
+SKEP_HELPER(cgroup_release);
+
 // helpers_queue.cc
 SKEP_HELPER(map_push_elem);
 SKEP_HELPER(map_pop_elem);
@@ -88,7 +104,6 @@ SKEP_HELPER(dynptr_write);
 SKEP_HELPER(dynptr_data);
 
 // kfuncs_task_work.cc
-SKEP_HELPER(get_current_task_btf);
 SKEP_HELPER(task_work_schedule);
 
 // helpers_timer.cc

@@ -6,8 +6,6 @@
 
 namespace skep::helpers {
 
-uint64_t get_current_task_btf(Run& run, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t) { return run.task(); }
-
 uint64_t task_work_schedule(Run& run, uint64_t, uint64_t b, uint64_t, uint64_t d, uint64_t) {
   TaskWork* const work = run.environment().task_work;
   if (work == nullptr) return int_value(-EOPNOTSUPP);

@@ -84,6 +84,8 @@ uint64_t Run::finish(uint64_t result) {
     stop(EINVAL, "the program ended without submitting or discarding a ring buffer record that it reserved");
     records_.discard_all();
   }
+  if (objects_.any_acquired()) stop(EINVAL, "the program ended with a reference that it did not release");
+  objects_.reset(lease_);
   return stop_error_ == 0 ? result : 0;
 }
 
@@ -174,6 +176,10 @@ bool Run::reachable(uint64_t address, uint64_t size, uint8_t right) {
 
 bool Run::load(uint8_t base, uint64_t address, uint32_t size, uint64_t& value) {
   if (context_.contains(address)) {
+    if (skb() != nullptr && address == context_.address() + offsetof(UserSkBuff, sk) && size == sizeof(uint64_t)) {
+      value = objects_.socket();
+      return true;
+    }
     if (context_.load(address, size, value)) return true;
     stop_access(address, size, "reads a part of the context that it may not");
     return false;
@@ -187,6 +193,7 @@ bool Run::load(uint8_t base, uint64_t address, uint32_t size, uint64_t& value) {
       if (place != nullptr) std::memcpy(&value, place, size);
       return true;
     }
+    if (objects_.load(address, size, value)) return true;
     stop_access(address, size, "reads memory that is not its own");
     return false;
   }

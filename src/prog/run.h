@@ -15,6 +15,7 @@
 #include "prog/opcode.h"
 #include "prog/records.h"
 #include "prog/regions.h"
+#include "prog/run_objects.h"
 #include "prog/runtime.h"
 #include "prog/task_work.h"
 #include "prog/timers.h"
@@ -149,8 +150,8 @@ class Run {
   void packet_changed();
   uint64_t lock_value(uint64_t address);
   uint64_t unlock_value(uint64_t address);
-  /// What stands for the task of this run. Programs can name it, and nothing lies there for them.
-  [[nodiscard]] uint64_t task() const { return reinterpret_cast<uint64_t>(&task_); }
+  /// Tasks, cgroups and sockets that the program names.
+  RunObjects& objects() { return objects_; }
   /// The bpf_task_work that was checked to be at `address`, with a callback.
   TaskWork::Item task_work_at(uint64_t address, const FunctionEntry& function);
   /// bpf_res_spin_lock() and unlock of the lock at `address`: 0, -EDEADLK: held already; -ETIMEDOUT.
@@ -183,6 +184,7 @@ class Run {
   /// What is wrong with argument `index` (0..4); null when nothing is. `map` is the map argument seen so far.
   const char* check_argument(const Helper& helper, uint32_t index, const uint64_t* registers, const MapBinding*& map);
   const char* check_memory(const Helper& helper, uint32_t index, const uint64_t* registers);
+  const char* check_object(uint64_t value, RunObjects::Kind kind, bool or_null, bool own);
   void grant(const Region& region);
   static void open_window(Window& window, const Region& region);
   void close_windows();
@@ -216,7 +218,7 @@ class Run {
   ContextAccess context_;
   Regions regions_;
   Records records_;
-  uint64_t task_ = 0;
+  RunObjects objects_;
   uint64_t scrap_ = 0;  // what closed windows lie over
   std::array<uint64_t, kFrames> callback_keys_{};
   std::array<Frame, kFrames> frames_;

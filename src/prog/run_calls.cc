@@ -100,8 +100,22 @@ const char* Run::check_argument(const Helper& helper, uint32_t index, const uint
     case Argument::kWork:
       map = field_map(value, &ValueFields::wq, sizeof(TimerField));
       return map == nullptr ? "is not the bpf_wq of a map value" : nullptr;
+    case Argument::kMapValueOrNull:
+      return value == 0 ? nullptr : accessible(map->value_size, Region::kRead);
+    case Argument::kCurrentTask:
+      return value != RunObjects::current_task() ? "is not the current task" : nullptr;
     case Argument::kTask:
-      return value != task() ? "is not the current task" : nullptr;
+    case Argument::kTaskOrNull:
+    case Argument::kOwnTask:
+      return check_object(value, RunObjects::Kind::kTask, helper.arguments[index] == Argument::kTaskOrNull,
+                          helper.arguments[index] == Argument::kOwnTask);
+    case Argument::kCgroup:
+    case Argument::kCgroupOrNull:
+    case Argument::kOwnCgroup:
+      return check_object(value, RunObjects::Kind::kCgroup, helper.arguments[index] == Argument::kCgroupOrNull,
+                          helper.arguments[index] == Argument::kOwnCgroup);
+    case Argument::kSocketOrNull:
+      return check_object(value, RunObjects::Kind::kSocket, true, false);
     case Argument::kTaskWork:
       map = field_map(value, &ValueFields::task_work, sizeof(TaskWorkField));
       return map == nullptr ? "is not the bpf_task_work of a map value" : nullptr;
@@ -117,6 +131,17 @@ const char* Run::check_argument(const Helper& helper, uint32_t index, const uint
       return nullptr;
   }
   return nullptr;
+}
+
+const char* Run::check_object(uint64_t value, RunObjects::Kind kind, bool or_null, bool own) {
+  if (value == 0 && or_null) return nullptr;
+  const RunObjects::Object* const object = objects_.find(value, kind);
+  if (object == nullptr) {
+    return kind == RunObjects::Kind::kTask     ? "is not a task"
+           : kind == RunObjects::Kind::kCgroup ? "is not a cgroup"
+                                               : "is not a socket";
+  }
+  return own && object->acquired == 0 ? "is nothing of which the program holds a reference" : nullptr;
 }
 
 const char* Run::check_memory(const Helper& helper, uint32_t index, const uint64_t* registers) {

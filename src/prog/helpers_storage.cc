@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// Local storage: what tasks, cgroups and the sockets of packets have in maps of their kind.
+#include <atomic>
+#include <cerrno>
+
+#include "maps/storage_map.h"
+#include "prog/helpers.h"
+#include "storage/storage_busy.h"
+
+namespace skep::helpers {
+namespace {
+
+using Kind = RunObjects::Kind;
+
+constexpr uint64_t kCreate = 1;  // BPF_LOCAL_STORAGE_GET_F_CREATE
+
+/// The map of that kind of owner; null: another one, and the run is stopped.
+StorageMap* storage_of(Run& run, uint64_t a, OwnerKind kind) {
+  const auto& binding = *memory<const MapBinding>(a);
+  if (binding.storage != nullptr && binding.storage->owner_kind() == kind) [[likely]]
+    return binding.storage;
+  run.stop(EINVAL, "the map is not one of storage of that kind of owner");
+  return nullptr;
+}
+
+/// Programs of tracing types may run inside an operation on storage of the same CPU; they do not change it then.
+bool may_recur(const Run& run) { return (helper_type_bit(run.code().type) & kTracing) != 0; }
+
+uint64_t get(Run& run, const MapBinding& binding, StorageMap& map, RunObjects::Object& object, const void* initial,
+             bool create) {
+  const Owner owner = run.objects().owner_of(run.lease(), object, map.owners(), create);
+  if (!owner) return 0;
+  void* value = map.get(run.lease(), owner);
+  if (value == nullptr && create) value = map.get_or_make(run.lease(), owner, initial);
+  return value == nullptr ? 0 : run.grant_value(binding, value);
+}
+
+uint64_t storage_get(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, OwnerKind owner, Kind kind) {
+  StorageMap* const map = storage_of(run, a, owner);
+  if (map == nullptr || (d & ~kCreate) != 0) return 0;
+  RunObjects::Object* const object = run.objects().find(b, kind);
+  if (object == nullptr) return 0;
+  const StorageBusy busy(owner);
+  const bool create = (d & kCreate) != 0 && (busy.first() || (owner == OwnerKind::kTask && !may_recur(run)));
+  return get(run, *memory<const MapBinding>(a), *map, *object, memory<const void>(c), create);
+}
+
+uint64_t storage_delete(Run& run, uint64_t a, uint64_t b, OwnerKind owner, Kind kind) {
+  StorageMap* const map = storage_of(run, a, owner);
+  if (map == nullptr) return 0;
+  RunObjects::Object* const object = run.objects().find(b, kind);
+  if (object == nullptr) return error_value(EINVAL);
+  const StorageBusy busy(owner);
+  if (!busy.first() && owner == OwnerKind::kCgroup) return error_value(EBUSY);
+  const Owner who = run.objects().owner_of(run.lease(), *object, map->owners(), false);
+  if (!who || map->get(run.lease(), who) == nullptr) return error_value(ENOENT);
+  if (!busy.first() && may_recur(run)) return error_value(EBUSY);
+  const Status erased = map->erase(run.lease(), who);
+  return erased ? 0 : error_value(to_int(erased.error()));
+}
+
+}  // namespace
+
+uint64_t task_storage_get(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t) {
+  return storage_get(run, a, b, c, d, OwnerKind::kTask, Kind::kTask);
+}
+uint64_t task_storage_delete(Run& run, uint64_t a, uint64_t b, uint64_t, uint64_t, uint64_t) {
+  return storage_delete(run, a, b, OwnerKind::kTask, Kind::kTask);
+}
+uint64_t cgrp_storage_get(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t) {
+  return storage_get(run, a, b, c, d, OwnerKind::kCgroup, Kind::kCgroup);
+}
+uint64_t cgrp_storage_delete(Run& run, uint64_t a, uint64_t b, uint64_t, uint64_t, uint64_t) {
+  return storage_delete(run, a, b, OwnerKind::kCgroup, Kind::kCgroup);
+}
+uint64_t sk_storage_get(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t) {
+  return storage_get(run, a, b, c, d, OwnerKind::kSocket, Kind::kSocket);
+}
+uint64_t sk_storage_delete(Run& run, uint64_t a, uint64_t b, uint64_t, uint64_t, uint64_t) {
+  return storage_delete(run, a, b, OwnerKind::kSocket, Kind::kSocket);
+}
+
+uint64_t get_current_task_btf(Run&, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t) {
+  return RunObjects::current_task();
+}
+
+uint64_t task_from_pid(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
+  const uint64_t task = run.objects().task(static_cast<pid_t>(a));
+  if (task != 0) run.objects().acquire(task);
+  return task;
+}
+uint64_t cgroup_from_id(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
+  const uint64_t cgroup = run.objects().cgroup(a);
+  if (cgroup != 0) run.objects().acquire(cgroup);
+  return cgroup;
+}
+uint64_t object_acquire(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
+  run.objects().acquire(a);
+  return a;
+}
+uint64_t cgroup_ancestor(Run& run, uint64_t a, uint64_t b, uint64_t, uint64_t, uint64_t) {
+  const uint64_t cgroup = run.objects().ancestor(*run.objects().find(a, Kind::kCgroup), static_cast<int>(b));
+  if (cgroup != 0) run.objects().acquire(cgroup);
+  return cgroup;
+}
+uint64_t task_release(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
+  --run.objects().find(a, Kind::kTask)->acquired;
+  return 0;
+}
+uint64_t cgroup_release(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
+  --run.objects().find(a, Kind::kCgroup)->acquired;
+  return 0;
+}
+
+uint64_t get_socket_cookie(Run& run, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t) {
+  // Of the packet's socket, which has none on the host: numbers that the host does not give.
+  static std::atomic<uint64_t> next{0};
+  RunObjects::Object* const socket = run.objects().find(run.objects().socket(), Kind::kSocket);
+  if (socket == nullptr) return 0;
+  if (socket->cookie == 0) socket->cookie = uint64_t{1} << 63 | (next.fetch_add(1, std::memory_order_relaxed) + 1);
+  return socket->cookie;
+}
+
+}  // namespace skep::helpers
