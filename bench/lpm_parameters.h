@@ -26,12 +26,14 @@ struct lpm_key16 {
 };
 #define LPM_KEY4(bits, prefix) \
   { .length = (prefix), .address = __builtin_bswap32(bits) }
-#define LPM_KEY16(high, low, prefix)                                                      \
-  {                                                                                       \
-    .length = (prefix), .data = {                                                         \
-      __builtin_bswap32((unsigned)((high) >> 32)), __builtin_bswap32((unsigned)(high)),   \
-      __builtin_bswap32((unsigned)((low) >> 32)), __builtin_bswap32((unsigned)(low)) \
-    }                                                                                     \
+#define LPM_KEY16(high, low, prefix)               \
+  {                                                \
+    .length = (prefix), .data = {                  \
+      __builtin_bswap32((unsigned)((high) >> 32)), \
+      __builtin_bswap32((unsigned)(high)),         \
+      __builtin_bswap32((unsigned)((low) >> 32)),  \
+      __builtin_bswap32((unsigned)(low))           \
+    }                                              \
   }
 
 #endif

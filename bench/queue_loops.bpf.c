@@ -26,7 +26,7 @@ struct {
 } bloom SEC(".maps");
 
 __u32 iterations;
-__u64 entries; /* values 0 .. entries - 1 are in the filter */
+__u64 entries;    /* values 0 .. entries - 1 are in the filter */
 __u64 results[2]; /* of each thread, so that no loop is optimised away; operations that failed in the upper half */
 
 #define FAILED (1ull << 32)
@@ -49,12 +49,12 @@ struct position {
     return XDP_PASS;                                                    \
   }
 
-#define PUSH_POP(map)                                                     \
-  {                                                                       \
-    __u64 value = random;                                                 \
+#define PUSH_POP(map)                                                       \
+  {                                                                         \
+    __u64 value = random;                                                   \
     position->sum += bpf_map_push_elem(&map, &value, BPF_ANY) ? FAILED : 0; \
-    position->sum += bpf_map_pop_elem(&map, &value) ? FAILED : 0;         \
-    position->sum += value & 1;                                           \
+    position->sum += bpf_map_pop_elem(&map, &value) ? FAILED : 0;           \
+    position->sum += value & 1;                                             \
   }
 
 LOOP(empty, {

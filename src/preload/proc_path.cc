@@ -149,7 +149,7 @@ const char* descriptor_name(const ProcPath& path) {
         name = "anon_inode:[perf_event]";
         break;
       case ObjectKind::kMachine:
-    case ObjectKind::kOwners:
+      case ObjectKind::kOwners:
         break;
     }
   }

@@ -192,7 +192,8 @@ TEST_F(UserMemoryTest, FaultsInASignalHandlerOnItsOwnStack) {
     own.ss_size = memory.size();
     none.ss_flags = SS_DISABLE;
     ::sigaltstack(&own, nullptr);
-    struct sigaction action {}, before{};
+    struct sigaction action {
+    }, before{};
     action.sa_flags = SA_ONSTACK;
     action.sa_handler = [](int) {
       const GuardedPages pages;

@@ -17,7 +17,7 @@ static int run(int program, unsigned length) {
 }
 
 int main(void) {
-  struct globals *app = globals__open();
+  struct globals* app = globals__open();
   if (app == NULL) return 1;
   app->rodata->factor = 3;
   app->data->offset = 100;
@@ -28,13 +28,13 @@ int main(void) {
   printf("run: %d\n", run(program, 30));
   app->data->offset = 1000;
   printf("run: %d\n", run(program, 20));
-  printf("factor %d offset %d runs %d results %ld %ld %ld %ld\n", app->rodata->factor, app->data->offset, app->bss->runs,
-         app->bss->results[0], app->bss->results[1], app->bss->results[2], app->bss->results[3]);
+  printf("factor %d offset %d runs %d results %ld %ld %ld %ld\n", app->rodata->factor, app->data->offset,
+         app->bss->runs, app->bss->results[0], app->bss->results[1], app->bss->results[2], app->bss->results[3]);
 
   int rodata = bpf_map__fd(app->maps.rodata);
   int key = 0, value = 9;
   printf("constant written: %d\n", bpf_map_update_elem(rodata, &key, &value, BPF_ANY));
-  void *writable = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, rodata, 0);
+  void* writable = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, rodata, 0);
   printf("constant mapped for writing: %s\n", writable == MAP_FAILED ? "no" : "yes");
   globals__destroy(app);
   return 0;

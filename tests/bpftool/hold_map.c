@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   struct bpf_map_info info = {0};
   __u32 size = sizeof(info);
   __u32 key = 1, value = 2;

@@ -12,21 +12,18 @@
 #include <unistd.h>
 
 static const struct {
-  const char *name;
+  const char* name;
   size_t length;
   int protection;
   int flags;
   off_t offset;
 } kWays[] = {
-    {"read", 4096, PROT_READ, MAP_SHARED, 0},
-    {"write", 4096, PROT_READ | PROT_WRITE, MAP_SHARED, 0},
-    {"private", 4096, PROT_READ, MAP_PRIVATE, 0},
-    {"exec", 4096, PROT_READ | PROT_EXEC, MAP_SHARED, 0},
-    {"long", 8192, PROT_READ, MAP_SHARED, 0},
-    {"behind", 4096, PROT_READ, MAP_SHARED, 4096},
+    {"read", 4096, PROT_READ, MAP_SHARED, 0},     {"write", 4096, PROT_READ | PROT_WRITE, MAP_SHARED, 0},
+    {"private", 4096, PROT_READ, MAP_PRIVATE, 0}, {"exec", 4096, PROT_READ | PROT_EXEC, MAP_SHARED, 0},
+    {"long", 8192, PROT_READ, MAP_SHARED, 0},     {"behind", 4096, PROT_READ, MAP_SHARED, 4096},
 };
 
-static void word(const char *name, int failed) {
+static void word(const char* name, int failed) {
   printf("  %s ", name);
   if (failed)
     printf("%d", errno);
@@ -34,14 +31,14 @@ static void word(const char *name, int failed) {
     printf("ok");
 }
 
-static void try_all(const char *name, int map) {
+static void try_all(const char* name, int map) {
   if (map < 0) {
     printf("%s: none, %d\n", name, errno);
     return;
   }
   printf("%s:", name);
   for (unsigned i = 0; i < sizeof(kWays) / sizeof(kWays[0]); ++i) {
-    char *memory = mmap(NULL, kWays[i].length, kWays[i].protection, kWays[i].flags, map, kWays[i].offset);
+    char* memory = mmap(NULL, kWays[i].length, kWays[i].protection, kWays[i].flags, map, kWays[i].offset);
     word(kWays[i].name, memory == MAP_FAILED);
     if (memory == MAP_FAILED) continue;
     if (i == 0) word("upgrade", mprotect(memory, 4096, PROT_READ | PROT_WRITE) != 0);
@@ -56,7 +53,7 @@ static int make(enum bpf_map_type type, __u32 flags) {
 }
 
 static const struct {
-  const char *name;
+  const char* name;
   enum bpf_map_type type;
   __u32 key_size, value_size, entries, flags;
 } kOthers[] = {
@@ -100,7 +97,7 @@ static void try_others(void) {
 
 // An array that could be mapped but for what is in its values.
 static int make_locked(void) {
-  struct btf *types = btf__new_empty();
+  struct btf* types = btf__new_empty();
   const int word = btf__add_int(types, "unsigned int", 4, 0);
   const int lock = btf__add_struct(types, "bpf_spin_lock", 4);
   btf__add_field(types, "val", word, 0, 0);
@@ -115,7 +112,7 @@ static int make_locked(void) {
   return map;
 }
 
-int main(int count, char **arguments) {
+int main(int count, char** arguments) {
   if (count > 1 && strcmp(arguments[1], "others") == 0) {
     try_others();
     return 0;
@@ -131,10 +128,10 @@ int main(int count, char **arguments) {
   try_all("wronly_prog", make(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE | BPF_F_WRONLY_PROG));
   try_all("locked", make_locked());
 
-  void *writable = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+  void* writable = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
   word("freeze while writable:", bpf_map_freeze(map) != 0);
   munmap(writable, 4096);
-  __u64 *readable = mmap(NULL, 4096, PROT_READ, MAP_SHARED, map, 0);
+  __u64* readable = mmap(NULL, 4096, PROT_READ, MAP_SHARED, map, 0);
   word("while readable:", bpf_map_freeze(map) != 0);
   printf("\n");
   try_all("frozen", map);

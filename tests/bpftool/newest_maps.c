@@ -7,11 +7,11 @@
 #include <string.h>
 
 struct newest {
-  const char *name;
+  const char* name;
   __u32 type, key_size, value_size, flags;
 };
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   const struct newest all[] = {{"insn_array", 34, 4, 16, 0}, {"rhash", 35, 4, 16, BPF_F_NO_PREALLOC}};
   for (unsigned i = 0; argc == 2 && i < sizeof(all) / sizeof(all[0]); ++i) {
     LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = all[i].flags);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 static const struct {
-  const char *name;
+  const char* name;
   enum bpf_map_type type;
 } kMaps[] = {
     {"hash", BPF_MAP_TYPE_HASH},
@@ -15,17 +15,21 @@ static const struct {
 };
 
 static const struct {
-  const char *name;
+  const char* name;
   enum bpf_prog_type type;
 } kPrograms[] = {
-    {"socket_filter", BPF_PROG_TYPE_SOCKET_FILTER}, {"sched_cls", BPF_PROG_TYPE_SCHED_CLS},
-    {"xdp", BPF_PROG_TYPE_XDP},                     {"raw_tracepoint", BPF_PROG_TYPE_RAW_TRACEPOINT},
-    {"tracepoint", BPF_PROG_TYPE_TRACEPOINT},       {"kprobe", BPF_PROG_TYPE_KPROBE},
-    {"syscall", BPF_PROG_TYPE_SYSCALL},             {"cgroup_skb", BPF_PROG_TYPE_CGROUP_SKB},
+    {"socket_filter", BPF_PROG_TYPE_SOCKET_FILTER},
+    {"sched_cls", BPF_PROG_TYPE_SCHED_CLS},
+    {"xdp", BPF_PROG_TYPE_XDP},
+    {"raw_tracepoint", BPF_PROG_TYPE_RAW_TRACEPOINT},
+    {"tracepoint", BPF_PROG_TYPE_TRACEPOINT},
+    {"kprobe", BPF_PROG_TYPE_KPROBE},
+    {"syscall", BPF_PROG_TYPE_SYSCALL},
+    {"cgroup_skb", BPF_PROG_TYPE_CGROUP_SKB},
 };
 
 static const struct {
-  const char *name;
+  const char* name;
   enum bpf_func_id id;
 } kHelpers[] = {
     {"map_lookup_elem", BPF_FUNC_map_lookup_elem},
@@ -44,8 +48,7 @@ int main(void) {
     printf("program %s: %d\n", kPrograms[i].name, libbpf_probe_bpf_prog_type(kPrograms[i].type, NULL));
   }
   for (unsigned i = 0; i < sizeof(kHelpers) / sizeof(kHelpers[0]); ++i) {
-    printf("helper %s: %d\n", kHelpers[i].name,
-           libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, kHelpers[i].id, NULL));
+    printf("helper %s: %d\n", kHelpers[i].name, libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, kHelpers[i].id, NULL));
   }
   return 0;
 }

@@ -24,10 +24,10 @@
 #include <optional>
 #include <random>
 
+#include "machine/kernel_objects.h"
 #include "object/temporary_instance.h"
 #include "object_session.h"
 #include "prog/assembler.h"
-#include "machine/kernel_objects.h"
 
 namespace skep::oracle {
 namespace {

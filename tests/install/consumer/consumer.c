@@ -7,8 +7,8 @@
 
 /* Opens what the C++ consumer pinned, by both of the library's faces. */
 int main(void) {
-  struct skep_instance *instance;
-  struct skep_map *map;
+  struct skep_instance* instance;
+  struct skep_map* map;
   uint64_t key = 12, value = 0;
   union bpf_attr attr;
   int result = skep_instance_open(NULL, &instance);
@@ -21,7 +21,7 @@ int main(void) {
   if (skep_map_update(map, &key, &value, BPF_ANY) != -EPERM) return 1;
 
   memset(&attr, 0, sizeof(attr));
-  attr.pathname = (uint64_t)(uintptr_t)"/sys/fs/bpf/squares";
+  attr.pathname = (uint64_t)(uintptr_t) "/sys/fs/bpf/squares";
   result = skep_bpf(BPF_OBJ_GET, &attr, sizeof(attr));
   if (result < 0) return 1;
   memset(&attr, 0, sizeof(attr));
