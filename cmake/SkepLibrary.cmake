@@ -1,7 +1,7 @@
 # libskep.so: all layers, of which only the C ABI is visible; and what `cmake --install` puts where.
 
 set(layers "")
-foreach(layer IN ITEMS memory machine maps btf prog object syscall capi)
+foreach(layer IN ITEMS memory machine storage maps btf prog object syscall capi)
   if(TARGET skep_${layer})
     list(APPEND layers $<TARGET_OBJECTS:skep_${layer}>)
   endif()
