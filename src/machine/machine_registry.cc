@@ -13,6 +13,14 @@ MachineRegistry& MachineRegistry::instance() {
   return *registry;
 }
 
+namespace {
+
+/// At load: handlers that fork(2) calls run from the last registered to the first, so that locks which are taken with
+/// others held must be registered before those.
+[[gnu::constructor]] void register_early() { MachineRegistry::instance(); }
+
+}  // namespace
+
 MachineRegistry::MachineRegistry() { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
 
 std::shared_ptr<Machine> MachineRegistry::find(const MachineFile& file) {

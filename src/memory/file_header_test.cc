@@ -59,7 +59,7 @@ TEST_F(FileHeaderTest, HostileHeadersAreRefused) {
   expect_refused("magic");
   write_header([](FileHeader& header) { header.layout_version += 1; });
   expect_refused("version");
-  write_header([](FileHeader& header) { header.kind = ObjectKind{7}; });
+  write_header([](FileHeader& header) { header.kind = ObjectKind{8}; });
   expect_refused("kind");
   write_header([](FileHeader& header) { header.kind = ObjectKind{0}; });
   expect_refused("kind");

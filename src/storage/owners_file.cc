@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 
+#include "machine/quiet_mutex.h"
 #include "memory/named_file.h"
 #include "storage/charge.h"
 #include "storage/local_storage.h"
@@ -22,10 +23,13 @@ namespace {
 constexpr char kName[] = "owners";
 
 struct Registry {
-  std::mutex mutex;
+  QuietMutex mutex;
   std::map<const Machine*, std::weak_ptr<Owners>> opened;
 };
 
+/// Never destroyed: threads end, and let go of what they own, until the process is gone. Made at load, before the locks
+/// that are held when it is locked: fork(2) locks those first that were registered last.
+[[gnu::constructor]] void register_early();
 Registry& registry() {
   static Registry& only = *[] {
     pthread_atfork([] { registry().mutex.lock(); }, [] { registry().mutex.unlock(); },
@@ -34,6 +38,7 @@ Registry& registry() {
   }();
   return only;
 }
+void register_early() { registry(); }
 
 /// SKEP_STORAGE_LIMIT: bytes of elements that a task, cgroup, inode or object may have; none: no limit.
 uint64_t limit_of_environment() {

@@ -7,15 +7,18 @@
 #include <map>
 #include <mutex>
 
+#include "machine/quiet_mutex.h"
 namespace skep {
 namespace {
 
 struct Registry {
-  std::mutex mutex;
+  QuietMutex mutex;
   std::map<const Machine*, StorageParts> machines;
 };
 
-/// Never destroyed: threads end, and let go of what they own, until the process is gone.
+/// Never destroyed: threads end, and let go of what they own, until the process is gone. Made at load, before the locks
+/// that are held when it is locked: fork(2) locks those first that were registered last.
+[[gnu::constructor]] void register_early();
 Registry& registry() {
   static Registry& only = *[] {
     pthread_atfork([] { registry().mutex.lock(); }, [] { registry().mutex.unlock(); },
@@ -24,6 +27,7 @@ Registry& registry() {
   }();
   return only;
 }
+void register_early() { registry(); }
 
 }  // namespace
 

@@ -43,25 +43,25 @@ __u64 seen;
 __u64 longest = 1;
 
 SEC("xdp")
-int count(struct xdp_md* context) {
+int count(struct xdp_md *context) {
   struct key key = {.length = context->data_end - context->data};
   struct count one = {.packets = 1, .bytes = key.length};
   __u32 zero = 0;
   __u32 class = key.length / class_size;
 
-  struct count* known = bpf_map_lookup_elem(&by_length, &key);
+  struct count *known = bpf_map_lookup_elem(&by_length, &key);
   if (known) {
     __sync_fetch_and_add(&known->packets, 1);
     __sync_fetch_and_add(&known->bytes, key.length);
   } else {
     bpf_map_update_elem(&by_length, &key, &one, BPF_NOEXIST);
   }
-  struct count* all = bpf_map_lookup_elem(&total, &zero);
+  struct count *all = bpf_map_lookup_elem(&total, &zero);
   if (all) {
     all->packets += 1;
     all->bytes += key.length;
   }
-  __u64* members = bpf_map_lookup_elem(&classes, &class);
+  __u64 *members = bpf_map_lookup_elem(&classes, &class);
   if (members) __sync_fetch_and_add(members, 1);
 
   __sync_fetch_and_add(&seen, 1);

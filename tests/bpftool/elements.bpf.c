@@ -19,24 +19,24 @@ struct bpf_map {
 } KERNEL_TYPE;
 
 struct bpf_iter_meta {
-  struct seq_file* seq;
+  struct seq_file *seq;
   __u64 session_id;
   __u64 seq_num;
 } KERNEL_TYPE;
 
 struct bpf_iter__bpf_map_elem {
-  struct bpf_iter_meta* meta;
-  struct bpf_map* map;
-  void* key;
-  void* value;
+  struct bpf_iter_meta *meta;
+  struct bpf_map *map;
+  void *key;
+  void *value;
 } KERNEL_TYPE;
 
 SEC("iter/bpf_map_elem")
-int show(struct bpf_iter__bpf_map_elem* context) {
-  struct seq_file* seq = context->meta->seq;
-  struct bpf_map* map = context->map;
-  const __u32* key = context->key;
-  const __u64* value = context->value;
+int show(struct bpf_iter__bpf_map_elem *context) {
+  struct seq_file *seq = context->meta->seq;
+  struct bpf_map *map = context->map;
+  const __u32 *key = context->key;
+  const __u64 *value = context->value;
 
   if (!key || !value) {
     BPF_SEQ_PRINTF(seq, "%s: %u bytes, at most %u, last number %llu\n", map->name, map->value_size, map->max_entries,
@@ -48,19 +48,21 @@ int show(struct bpf_iter__bpf_map_elem* context) {
 }
 
 SEC("iter/bpf_map_elem")
-int doubled(struct bpf_iter__bpf_map_elem* context) {
-  __u64* value = context->value;
+int doubled(struct bpf_iter__bpf_map_elem *context) {
+  __u64 *value = context->value;
   if (value) *value *= 2;
   return 0;
 }
 
 SEC("iter/bpf_map_elem")
-int undecided(struct bpf_iter__bpf_map_elem* context) { return 1; }
+int undecided(struct bpf_iter__bpf_map_elem *context) {
+  return 1;
+}
 
 char page[4096];
 
 SEC("iter/bpf_map_elem")
-int flood(struct bpf_iter__bpf_map_elem* context) {
+int flood(struct bpf_iter__bpf_map_elem *context) {
   for (int i = 0; i < 8; ++i) bpf_seq_write(context->meta->seq, page, sizeof page);
   return 0;
 }

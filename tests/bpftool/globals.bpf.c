@@ -13,7 +13,7 @@ int runs;
 long results[4];
 
 SEC("tc")
-int compute(struct __sk_buff* buffer) {
+int compute(struct __sk_buff *buffer) {
   int run = runs & 3;
   results[run] = (long)buffer->len * factor + offset;
   offset += 1;

@@ -8,10 +8,16 @@
 char _license[] SEC("license") = "GPL";
 
 SEC("xdp")
-int pass(struct xdp_md* context) { return XDP_PASS; }
+int pass(struct xdp_md *context) {
+  return XDP_PASS;
+}
 
 SEC("socket")
-int first_bytes(struct __sk_buff* buffer) { return 64; }
+int first_bytes(struct __sk_buff *buffer) {
+  return 64;
+}
 
 SEC("tc")
-int length(struct __sk_buff* buffer) { return buffer->len; }
+int length(struct __sk_buff *buffer) {
+  return buffer->len;
+}
