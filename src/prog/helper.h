@@ -20,16 +20,17 @@ enum class Argument : uint8_t {
   kReadableOrNull,  // likewise; null with size 0
   kWritable,
   kWritableOrNull,
-  kSize,        // of the memory before it, at least 1
-  kSizeOrZero,  // of the memory before it
-  kText,        // readable characters with a NUL among them
-  kNumberOut,   // 8 writable, aligned bytes
-  kContext,     // the context of this run
-  kFunction,    // a function of this program
-  kLock,        // the bpf_spin_lock of a map value
-  kTimer,       // the bpf_timer of a map value
-  kWork,        // the bpf_wq of a map value
-  kTask,        // a task (run_objects.h)
+  kSize,             // of the memory before it, at least 1
+  kSizeOrZero,       // of the memory before it
+  kText,             // readable characters with a NUL among them
+  kNumberOut,        // 8 writable, aligned bytes
+  kContext,          // the context of this run
+  kContextOrSocket,  // likewise; of programs whose context is no packet a socket, or null
+  kFunction,         // a function of this program
+  kLock,             // the bpf_spin_lock of a map value
+  kTimer,            // the bpf_timer of a map value
+  kWork,             // the bpf_wq of a map value
+  kTask,             // a task (run_objects.h)
   kTaskOrNull,
   kCurrentTask,  // what bpf_get_current_task_btf() gave in this run
   kOwnTask,      // a task of which the program holds a reference
@@ -58,6 +59,7 @@ enum HelperTypes : uint16_t {
   kSkb = kSocketFilter | kSched | kCgroupSkb,
   kEvery = kSkb | kXdp | kTracing | kSyscall | kIterator,
   kUntraced = kSkb | kXdp | kSyscall | kIterator,
+  kTypedObjects = kSched | kXdp | kCgroupSkb | kTracepoint | kSyscall | kIterator,  // of tasks and cgroups by number
 };
 
 using HelperFunction = uint64_t (*)(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e);

@@ -50,7 +50,7 @@ constexpr Helper kHelpers[] = {
     {42, "get_numa_node_id", kEvery, false, {}, get_numa_node_id},
     {44, "xdp_adjust_head", kXdp, false, {kContext, kAnything}, xdp_adjust_head},
     {45, "probe_read_str", kTracing | kSyscall, true, {kWritable, kSizeOrZero, kAnything}, probe_read_str},
-    {46, "get_socket_cookie", kSkb, false, {kContext}, get_socket_cookie},
+    {46, "get_socket_cookie", kSkb | kSyscall, false, {kContextOrSocket}, get_socket_cookie},
     {48, "set_hash", kSched, false, {kContext, kAnything}, set_hash},
     {51, "redirect_map", kXdp, false, {kMap, kAnything, kAnything}, redirect_map},
     {54, "xdp_adjust_meta", kXdp, false, {kContext, kAnything}, xdp_adjust_meta},

@@ -112,10 +112,10 @@ uint64_t cgroup_release(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint
   return 0;
 }
 
-uint64_t get_socket_cookie(Run& run, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t) {
+uint64_t get_socket_cookie(Run& run, uint64_t a, uint64_t, uint64_t, uint64_t, uint64_t) {
   // Of the packet's socket, which has none on the host: numbers that the host does not give.
   static std::atomic<uint64_t> next{0};
-  RunObjects::Object* const socket = run.objects().find(run.objects().socket(), Kind::kSocket);
+  RunObjects::Object* const socket = a == 0 ? nullptr : run.objects().find(run.objects().socket(), Kind::kSocket);
   if (socket == nullptr) return 0;
   if (socket->cookie == 0) socket->cookie = uint64_t{1} << 63 | (next.fetch_add(1, std::memory_order_relaxed) + 1);
   return socket->cookie;

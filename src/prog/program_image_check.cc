@@ -58,7 +58,8 @@ Result<std::vector<uint32_t>> find_functions(std::span<const bpf_insn> code, Ver
   return starts;
 }
 
-Status check_kernel_calls(std::span<const bpf_insn> code, bool gpl_compatible, bool has_fd_array, VerifierLog& log) {
+Status check_kernel_calls(std::span<const bpf_insn> code, uint32_t type, bool gpl_compatible, bool has_fd_array,
+                          VerifierLog& log) {
   const auto refuse = [&log](int error, const char* reason) -> Status {
     log.print("%s\n", reason);
     return fail(error);
@@ -72,6 +73,10 @@ Status check_kernel_calls(std::span<const bpf_insn> code, bool gpl_compatible, b
     if (insn.off > 0 && !has_fd_array) return refuse(EPROTO, "kfunc offset > 0 without fd_array is invalid");
     if (insn.off > 0) return refuse(EINVAL, "BTF fd for kfunc is not a module BTF");
     if (!kfunc) return refuse(to_int(kfunc.error()), last_error_sentence());
+    if (((*kfunc)->types & helper_type_bit(type)) == 0) {
+      log.print("calling kernel function bpf_%s is not allowed\n", (*kfunc)->name);
+      return fail(EACCES);
+    }
   }
   return {};
 }

@@ -24,7 +24,8 @@ Result<std::vector<uint32_t>> find_functions(std::span<const bpf_insn> code, Ver
 /// Calls of kernel functions name functions of this kernel that skep has. 524: the host shows no BTF of its kernel;
 /// EPROTO: BTF of a module without fd_array; EINVAL: no function, a module's, or the program is not GPL-compatible;
 /// EACCES: a function that programs cannot call, or that skep does not have.
-Status check_kernel_calls(std::span<const bpf_insn> code, bool gpl_compatible, bool has_fd_array, VerifierLog& log);
+Status check_kernel_calls(std::span<const bpf_insn> code, uint32_t type, bool gpl_compatible, bool has_fd_array,
+                          VerifierLog& log);
 
 /// No call of a kernel function that sleeps in a program that may not; callbacks of work queues and task work may, so
 /// in a program that has such, functions that are not called are not looked at. `code` has passed check_kernel_calls().

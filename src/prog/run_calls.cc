@@ -92,6 +92,9 @@ const char* Run::check_argument(const Helper& helper, uint32_t index, const uint
       return value % 8 != 0 ? "is not aligned" : accessible(8, Region::kWrite);
     case Argument::kContext:
       return !is_context(value) ? "is not the context" : nullptr;
+    case Argument::kContextOrSocket:
+      if (skb() == nullptr) return check_object(value, RunObjects::Kind::kSocket, true, false);
+      return !is_context(value) ? "is not the context" : nullptr;
     case Argument::kFunction:
       return function_at(value) == nullptr ? "is not a function of this program" : nullptr;
     case Argument::kTimer:

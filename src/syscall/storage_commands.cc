@@ -5,6 +5,7 @@
 
 #include "machine/lease.h"
 #include "maps/storage_map.h"
+#include "storage/storage_busy.h"
 #include "syscall/bounce.h"
 #include "syscall/map_access.h"
 
@@ -49,6 +50,7 @@ Answer storage_lookup_elem(Process& process, uint32_t map_fd, uint64_t key, uint
   if (copy.data() == nullptr) return fail(ENOMEM);
   const auto identity = source_of(object).resolve(*fd);
   if (!identity) return std::unexpected(identity.error());
+  const StorageBusy busy(map_of(object).owner_kind());
   if (const Status status = map_of(object).lookup_of(*identity, copy.data(), flags); !status)
     return std::unexpected(status.error());
   return write_user(value, copy.data(), object.user_value_size) ? Answer(0) : Answer(fail(EFAULT));
@@ -68,6 +70,7 @@ Answer storage_update_elem(Process& process, uint32_t map_fd, uint64_t key, uint
   const OwnerSource& source = source_of(object);
   const auto identity = source.resolve(*fd);
   if (!identity) return std::unexpected(identity.error());
+  const StorageBusy busy(map_of(object).owner_kind());
   const Lease lease(process.machine);
   if (is_frozen(object)) return fail(EPERM);
   const Status updated = map_of(object).update_of(
@@ -84,6 +87,7 @@ Answer storage_delete_elem(Process& process, uint32_t map_fd, uint64_t key) {
   if (!fd) return std::unexpected(fd.error());
   const auto identity = source_of(object).resolve(*fd);
   if (!identity) return std::unexpected(identity.error());
+  const StorageBusy busy(map_of(object).owner_kind());
   const Lease lease(process.machine);
   if (is_frozen(object)) return fail(EPERM);
   const Status erased = map_of(object).erase_of(lease, *identity);
