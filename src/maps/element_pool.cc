@@ -91,8 +91,10 @@ Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word,
   using Clock = std::chrono::steady_clock;
   constexpr uint32_t kSpins = 256;                // attempts, before time counts
   constexpr std::chrono::milliseconds kShort(1);  // on a busy machine an attempt may take longer
+  constexpr uint32_t kSleeps = 16;                // after that: a holder that waits for a processor gets one meanwhile
   std::optional<Waiter> waiter;
   uint32_t attempts = 0;
+  uint32_t sleeps = 0;
   Clock::time_point began;
   for (uint32_t waited_for = 0;;) {
     uint32_t seen = word.load(std::memory_order_relaxed);
@@ -111,7 +113,7 @@ Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word,
     auto verdict = waiter->wait(seen - 1, process);
     if (++attempts == kSpins) began = Clock::now();
     if (patience == Patience::kShort && attempts > kSpins && verdict == Waiter::Verdict::kTryAgain &&
-        Clock::now() - began > kShort) {
+        Clock::now() - began > kShort && ++sleeps > kSleeps) {
       const bool lives = process == ProcessTag{} || machine_.alive(process);
       verdict = lives ? Waiter::Verdict::kTimedOut : Waiter::Verdict::kHolderGone;
     }
@@ -119,7 +121,7 @@ Status ElementPool::lock_slowly(const Actor& actor, std::atomic<uint32_t>& word,
       case Waiter::Verdict::kHolderGone:
         if (const int error = repair_.repair(actor, seen - 1, process.value); error != 0) return fail(error);
         waiter.reset();
-        waited_for = attempts = 0;
+        waited_for = attempts = sleeps = 0;
         break;
       case Waiter::Verdict::kTimedOut:
         return fail(ETIMEDOUT);
