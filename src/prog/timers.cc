@@ -85,6 +85,8 @@ void Timers::Held::begin_anew(uint32_t self) {
   timers_.sweep_at_ = kSweepSlack;
 }
 
+void Timers::watch_forks() { TimerForks::get(); }
+
 Timers::Timers(Machine& machine, const RunEnvironment& environment)
     : machine_(machine), environment_(environment), gate_(machine.cpus()) {
   environment_.timers = this;

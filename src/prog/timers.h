@@ -76,6 +76,10 @@ class Timers {
   /// or from inside one while another process runs this timer's.
   int64_t cancel(const TimerPlace& place);
 
+  /// Has fork(2) keep the locks of all Timers whole. Implied by making one; called where the order of registrations
+  /// counts.
+  static void watch_forks();
+
   /// Whether the timer thread was started in this process.
   [[nodiscard]] bool has_thread() const { return thread_ != nullptr; }
   /// How many timers have a callback here, those included whose fields are gone.

@@ -48,10 +48,13 @@ class FdTable::Addition {
   const std::scoped_lock<QuietMutex> lock_;
 };
 
-FdTable::FdTable(Process& process) : process_(process), instance_(*process.instance) {
-  static const int registered = ::pthread_atfork(
+void FdTable::watch_forks() {
+  [[maybe_unused]] static const int registered = ::pthread_atfork(
       before_fork, [] { after_fork(false); }, [] { after_fork(true); });
-  (void)registered;
+}
+
+FdTable::FdTable(Process& process) : process_(process), instance_(*process.instance) {
+  watch_forks();
   chunks_[0].store(&first_chunk_, std::memory_order_relaxed);
   const std::scoped_lock lock(tables().mutex);
   tables().all.push_back(this);

@@ -93,6 +93,9 @@ struct alignas(64) OpenObject : std::enable_shared_from_this<OpenObject> {
 /// Locks       mutex_ before every lock of the machine; held across fork(2), so that the child inherits a whole table.
 class FdTable {
  public:
+  /// Has fork(2) keep all tables whole. Implied by making one; called where the order of registrations counts.
+  static void watch_forks();
+
   explicit FdTable(Process& process);
   FdTable(const FdTable&) = delete;
   FdTable& operator=(const FdTable&) = delete;

@@ -21,6 +21,7 @@ constexpr uint32_t kSweptPerOpening = 4;
 
 class OpenedReferences final : public ProgramReferences {
  public:
+  static void watch_forks();
   explicit OpenedReferences(Process& process);
   ~OpenedReferences() override;
 
@@ -112,10 +113,13 @@ All& all() {
   return *all;
 }
 
+void OpenedReferences::watch_forks() {
+  [[maybe_unused]] static const int registered = ::pthread_atfork(before_fork, after_fork, after_fork);
+}
+
 OpenedReferences::OpenedReferences(Process& process)
     : ProgramReferences(process.instance->machine()), process_(process) {
-  static const int registered = ::pthread_atfork(before_fork, after_fork, after_fork);
-  (void)registered;
+  watch_forks();
   const std::scoped_lock lock(all().mutex);
   all().members.push_back(this);
 }
@@ -144,6 +148,8 @@ void OpenedReferences::after_fork() {
 }
 
 }  // namespace
+
+void watch_forks_of_references() { OpenedReferences::watch_forks(); }
 
 std::unique_ptr<ProgramReferences> make_program_references(Process& process) {
   return std::make_unique<OpenedReferences>(process);

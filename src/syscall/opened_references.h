@@ -11,5 +11,7 @@ struct Process;
 
 /// What the words in maps stand for, opened in this process when a program first meets them.
 std::unique_ptr<ProgramReferences> make_program_references(Process& process);
+/// Has fork(2) keep them whole. Implied by making some; called where the order of registrations counts.
+void watch_forks_of_references();
 
 }  // namespace skep

@@ -18,6 +18,10 @@ std::atomic<bool> closes_are_reported{false};
 // Held across fork(2), so that the child never meets one that a thread of its parent held.
 QuietMutex& opening() {
   static QuietMutex* const mutex = [] {
+    // fork(2) locks those first that were registered last: this one, under which the others are taken.
+    Timers::watch_forks();
+    watch_forks_of_references();
+    FdTable::watch_forks();
     ::pthread_atfork([] { opening().lock(); }, [] { opening().unlock(); }, [] { opening().unlock(); });
     return new QuietMutex;
   }();
