@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
@@ -6,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/objects.h"
+#include "storage/owners.h"
 
 namespace skep::cli {
 namespace {
@@ -31,6 +33,21 @@ bool check_map(Instance& instance, uint32_t id) {
   return report.problem.empty();
 }
 
+/// Who has local storage, where anybody ever had.
+bool check_owners(Instance& instance) {
+  const auto owners = Owners::open(instance.machine(), false);
+  if (!owners) {
+    if (to_int(owners.error()) == ENOENT) return true;
+    complain("owners", owners.error());
+    return false;
+  }
+  const Owners::Census census = (*owners)->census();
+  std::printf("owners of local storage: %u, %u elements, %llu bytes charged, %u unfinished: %s\n", census.owners,
+              census.entries, static_cast<unsigned long long>(census.charged), census.unfinished,
+              census.problem.empty() ? "ok" : census.problem.c_str());
+  return census.problem.empty();
+}
+
 }  // namespace
 
 int check(Arguments arguments) {
@@ -47,6 +64,7 @@ int check(Arguments arguments) {
     good = check_map(*instance, *wanted);
   } else {
     for (const uint32_t id : living(*instance, ObjectKind::kMap)) good &= check_map(*instance, id);
+    good &= check_owners(*instance);
   }
   return good ? 0 : 1;
 }

@@ -11,6 +11,8 @@
 #include "cli/command.h"
 #include "cli/objects.h"
 #include "machine/machine_layout.h"
+#include "storage/owner_source.h"
+#include "storage/owners.h"
 
 namespace skep::cli {
 namespace {
@@ -32,7 +34,7 @@ bool lock_out_everybody(const FileDescriptor& machine) {
 bool remove_instance(const std::string& directory) {
   std::error_code error;
   for (const char* part : {"bpf-map", "bpf-prog", "btf", "bpf-link", "perf-event", "holds", "pins", "bells", "trace",
-                           "bpf-stats", "machine"}) {
+                           "bpf-stats", "owners", "machine"}) {
     std::filesystem::remove_all(directory + "/" + part, error);
   }
   return std::filesystem::remove(directory, error);
@@ -48,6 +50,9 @@ int clean(Arguments arguments) {
     const auto instance = open_instance();
     if (!instance) return 1;
     directory = instance->directory();
+    if (const auto owners = Owners::open(instance->machine(), false)) {
+      (*owners)->sweep_all(Lease(instance->machine()), is_gone);
+    }
     // What dies may have held others, of any kind: once more until nothing went.
     for (size_t before = 0; before != objects;) {
       before = std::exchange(objects, 0);

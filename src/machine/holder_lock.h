@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 
 #include "machine/lease.h"
@@ -26,6 +27,21 @@ class HolderLock {
       return Taken::kFree;
     }
     return acquire_contended(lease.machine(), word, mine);
+  }
+
+  /// Takes it if it is free; waits for nobody, asks nothing of the host.
+  static bool try_acquire(const Lease& lease, std::atomic<uint64_t>& word) {
+    uint64_t seen = 0;
+    return word.compare_exchange_strong(seen, uint64_t{lease.process().value} << 32 | (lease.slot() + 1),
+                                        std::memory_order_acquire, std::memory_order_relaxed);
+  }
+  /// As acquire(), but waits for nobody who lives: EBUSY.
+  static Result<Taken> acquire_from_dead(const Lease& lease, std::atomic<uint64_t>& word) {
+    if (try_acquire(lease, word)) return Taken::kFree;
+    if (const ProcessTag locker = holder(word); locker != ProcessTag{} && lease.machine().alive(locker)) {
+      return fail(EBUSY);
+    }
+    return acquire(lease, word);
   }
 
   /// The process that holds a lock with that word; none: it is free.

@@ -116,15 +116,16 @@ StorageMap::~StorageMap() { StorageParts::of(machine_).remove(&cells_); }
 
 Status StorageMap::join(const Lease& lease) const {
   if (has_joined()) return {};
-  const std::lock_guard lock(joining_);
-  if (has_joined()) return {};
   const auto slot = owners_->register_map(lease, header().file.id, owner_kind_);
   if (!slot) return std::unexpected(slot.error());
+  StorageParts& parts = StorageParts::of(machine_);
+  const StorageParts::Locked locked;
+  if (has_joined()) return {};
   joined_ = {.map = header().file.id,
              .cache_slot = *slot,
              .charge = ChargeRule::element(owner_kind_, value_size_),
              .cells = &cells_};
-  if (segments_.control.writable()) StorageParts::of(machine_).add(joined_);
+  if (segments_.control.writable()) parts.add(locked, joined_);
   part_.store(&joined_, std::memory_order_release);  // pairs with part()
   return {};
 }
@@ -205,6 +206,11 @@ Status StorageMap::put(const Lease& lease, const Owner& owner, const void* value
                [&](uint32_t cell, OwnerNumber number) { owners_->check_element(lease, part(), cell, number); });
   const auto cell = cells_.claim(lease);
   if (!cell) return std::unexpected(cell.error());
+  // A dead writer's write to the cell's last element is completed now and not later, over this one.
+  if (const Status settled = striped_ ? striped_->settle(lease, *cell) : Status(); !settled) {
+    cells_.give_back(*cell);
+    return settled;
+  }
   if (value != nullptr) {
     gaps_.copy_cleared(cells_.bytes(*cell), value, value_size_);
   } else {
@@ -273,12 +279,10 @@ void StorageMap::settle(const Lease& lease, void* value) {
 CheckReport StorageMap::check() const {
   CheckReport report;
   const Slab::Census census = cells_.census();
-  report.elements = census.live;
-  report.free_elements = census.free + census.retired;
-  const uint64_t owned = for_each_owner([](const Owner&, void*) { return Visit::kContinue; });
-  if (owned != census.live) {
-    report.problem = std::to_string(census.live - owned) + " elements belong to nobody";
-  }
+  report.elements = for_each_owner([](const Owner&, void*) { return Visit::kContinue; });
+  // What belongs to nobody is about to be swept.
+  report.free_elements = uint64_t{census.free} + census.retired + census.live - report.elements;
+  report.problem = owners_->problem_of(part());
   if (const char* problem = striped_ ? striped_->check() : nullptr; problem != nullptr) report.problem = problem;
   return report;
 }

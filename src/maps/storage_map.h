@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <optional>
 
 #include "maps/field_gaps.h"
@@ -101,7 +100,6 @@ class StorageMap final : public Map {
   mutable Slab cells_;
   const StoragePart stranger_;
   mutable StoragePart joined_{};
-  mutable std::mutex joining_;
   mutable std::atomic<const StoragePart*> part_{&stranger_};
   std::optional<StripedValues> striped_;  // where values have a lock
 };

@@ -9,6 +9,7 @@
 #include "object/instance.h"
 #include "object/link_file.h"
 #include "object/object_name.h"
+#include "storage/owners.h"
 
 namespace skep {
 
@@ -38,7 +39,10 @@ void Instance::drop_holds(const char* holder_name, Pending& next) {
 void Instance::remove_dead(ObjectKind kind, uint32_t id, Pending& next) {
   const ObjectName name(kind, id);
   drop_holds(name.flat(), next);
-  if (kind == ObjectKind::kMap) ::unlinkat(directory_fd(), ("bells/" + std::to_string(id)).c_str(), 0);
+  if (kind == ObjectKind::kMap) {
+    ::unlinkat(directory_fd(), ("bells/" + std::to_string(id)).c_str(), 0);
+    Owners::map_is_gone(*machine_, id);
+  }
   if (kind == ObjectKind::kPerfEvent) ::unlinkat(directory_fd(), ("bells/event-" + std::to_string(id)).c_str(), 0);
   ::unlinkat(directory_fd(), name.path(), 0);  // the commit: from here on nobody can find it
 }

@@ -8,28 +8,29 @@
 
 namespace skep {
 
-class LocalStorage::Guard {
- public:
-  Guard(const Lease& lease, const LocalStorage& storage) : storage_(storage) {
-    const auto taken = HolderLock::acquire(lease, storage.record_.lock);
+LocalStorage::Guard::Guard(const Lease& lease, const LocalStorage& storage, Take take)
+    : storage_(storage), error_(ENOENT) {
+  const auto alive = [&] { return storage.record_.number.load(std::memory_order_acquire) == storage.number_; };
+  // Of an owner that has gone, the lock may be another owner's by now.
+  if (!alive()) return;
+  std::atomic<uint64_t>& lock = storage.record_.lock;
+  if (take == Take::kIfFree) {
+    error_ = HolderLock::try_acquire(lease, lock) ? 0 : EBUSY;
+  } else {
+    const auto taken =
+        take == Take::kAnyway ? HolderLock::acquire(lease, lock) : HolderLock::acquire_from_dead(lease, lock);
     error_ = taken ? 0 : to_int(taken.error());
     if (taken && *taken == HolderLock::Taken::kFromDead) storage.recount();
-    if (error_ == 0 && storage.record_.number.load(std::memory_order_relaxed) != storage.number_) {
-      HolderLock::release(storage.record_.lock);
-      error_ = ENOENT;
-    }
   }
-  Guard(const Guard&) = delete;
-  Guard& operator=(const Guard&) = delete;
-  ~Guard() {
-    if (error_ == 0) HolderLock::release(storage_.record_.lock);
+  if (error_ == 0 && !alive()) {
+    HolderLock::release(lock);
+    error_ = ENOENT;
   }
-  [[nodiscard]] int error() const { return error_; }
+}
 
- private:
-  const LocalStorage& storage_;
-  int error_;
-};
+LocalStorage::Guard::~Guard() {
+  if (error_ == 0) HolderLock::release(storage_.record_.lock);
+}
 
 LocalStorage::Place LocalStorage::place_of(uint32_t map) const {
   uint64_t steps = 0;
@@ -58,9 +59,10 @@ std::byte* LocalStorage::find_slowly(const Lease& lease, const StoragePart& part
   return part.cells->bytes(entry_cell(entry));
 }
 
-/// Puts an entry into the cache, unless it is not one any more.
+/// Puts an entry into the cache, unless it is not one any more or somebody is changing something: finding waits for
+/// nobody.
 void LocalStorage::remember(const Lease& lease, const StoragePart& part, StorageEntry entry) const {
-  const Guard guard(lease, *this);
+  const Guard guard(lease, *this, Guard::Take::kIfFree);
   if (guard.error() != 0) return;
   const Place place = place_of(part.map);
   if (place && load(place.entry()) == entry) commit(record_.cache[part.cache_slot], entry);

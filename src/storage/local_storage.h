@@ -49,8 +49,22 @@ class LocalStorage {
     [[nodiscard]] std::atomic<StorageEntry>& entry() const { return block->entries[index]; }
     [[nodiscard]] std::atomic<uint32_t>& charge() const { return block->charges[index]; }
   };
-  /// The lock over the owner's entries; what a dead holder left is put right.
-  class Guard;
+  /// The lock over the owner's entries, for the time of a scope; what a dead holder left is put right.
+  class Guard {
+   public:
+    /// kFromTheDead waits for nobody who lives (EBUSY), kIfFree asks not even whether the holder does.
+    enum class Take { kAnyway, kFromTheDead, kIfFree };
+    Guard(const Lease& lease, const LocalStorage& storage, Take take = Take::kAnyway);
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+    ~Guard();
+    /// ENOENT: the owner is dead; EBUSY; ETIMEDOUT, EDEADLK.
+    [[nodiscard]] int error() const { return error_; }
+
+   private:
+    const LocalStorage& storage_;
+    int error_;
+  };
 
   std::byte* find_slowly(const Lease& lease, const StoragePart& part) const;
   void remember(const Lease& lease, const StoragePart& part, StorageEntry entry) const;

@@ -55,7 +55,7 @@ static_assert(sizeof(EntryBlock) == 64);
 /// The local storage of one owner: `cache` answers nearly every question.
 struct alignas(64) OwnerRecord {
   // Read by everybody; written once, but for `number`.
-  std::atomic<OwnerNumber> number;  // 0: being made, or dead. The commit store of an owner's death
+  std::atomic<OwnerNumber> number;  // 0: dead. The commit store of an owner's death
   std::atomic<uint32_t> next;       // record + 1 of the next owner in the chain of the hash table
   OwnerKind kind;
   std::array<uint64_t, 3> words;  // OwnerIdentity

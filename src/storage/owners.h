@@ -64,8 +64,8 @@ using OwnerGone = bool (*)(const OwnerIdentity& identity, const OwnerTrace* trac
 /// Limits and errno: ENOMEM: 1,048,576 owners at a time, no memory; ETIMEDOUT, EDEADLK from locks.
 class Owners : public std::enable_shared_from_this<Owners> {
  public:
-  /// Those of the machine's instance, which are made when they are missing. One per machine and process.
-  static Result<std::shared_ptr<Owners>> open(Machine& machine);
+  /// Those of the machine's instance; made when they are missing, or ENOENT. One per machine and process.
+  static Result<std::shared_ptr<Owners>> open(Machine& machine, bool make = true);
   Owners(Segment window, Machine& machine);
   ~Owners();
   Owners(const Owners&) = delete;
@@ -89,14 +89,18 @@ class Owners : public std::enable_shared_from_this<Owners> {
   // -- maps ----------------------------------------------------------------------------------------------------------
   /// The cache slot of a map, chosen when it is first asked for: one that the fewest maps of that kind of owner have.
   Result<uint32_t> register_map(const Lease& lease, uint32_t map, OwnerKind kind);
-  /// The map is gone: its entries do not count any more.
+  /// The map is gone: its entries do not count any more. Waits for nobody.
   void unregister_map(uint32_t map);
+  /// The same, for who may have no owners: nothing is made.
+  static void map_is_gone(Machine& machine, uint32_t map);
   [[nodiscard]] bool knows_map(uint32_t map) const;
 
   // -- what nobody looked after --------------------------------------------------------------------------------------
   /// Looks at `count` records, and at as many blocks and traces; destroys owners of which `gone` says so, and finishes
-  /// what dead processes had begun.
+  /// what dead processes had begun. Waits for nobody who lives.
   void sweep(const Lease& lease, uint32_t count, OwnerGone gone);
+  /// Looks at everything: as long as it takes.
+  void sweep_all(const Lease& lease, OwnerGone gone);
   /// A cell of the part was met that is live for `owner`: frees it if it is nobody's.
   void check_element(const Lease& lease, const StoragePart& part, uint32_t cell, OwnerNumber owner);
 
@@ -105,9 +109,12 @@ class Owners : public std::enable_shared_from_this<Owners> {
     uint32_t entries = 0;  // of maps that exist
     uint64_t charged = 0;
     uint32_t blocks = 0, traces = 0;
-    std::string problem;  // the first invariant that does not hold; only while nobody changes anything
+    uint32_t unfinished = 0;  // what dead processes left to be swept, and what living ones are about to do
+    std::string problem;      // the first invariant that does not hold; only while nobody changes anything
   };
   [[nodiscard]] Census census() const;
+  /// An entry of an owner that names what is not its element in that map; empty: there is none. As census().
+  [[nodiscard]] std::string problem_of(const StoragePart& part) const;
 
  private:
   friend class LocalStorage;
@@ -121,8 +128,10 @@ class Owners : public std::enable_shared_from_this<Owners> {
   [[nodiscard]] std::atomic<uint64_t>& stripe(const OwnerIdentity& identity) const;
   [[nodiscard]] EntryBlock* next_block(const EntryBlock& block) const;
   Result<Owner> make_record(const Lease& lease, const OwnerIdentity& identity, const OwnerTrace* trace);
-  Status unlink_from_chain(const Lease& lease, OwnerRecord& record, uint32_t index);
-  Result<bool> in_chain(const Lease& lease, const OwnerRecord& record, uint32_t index) const;
+  Status unlink_from_chain(const Lease& lease, OwnerRecord& record, uint32_t index, bool patient);
+  [[nodiscard]] bool has_place(const Lease& lease, const OwnerRecord& record, uint32_t index) const;
+  Status destroy(const Lease& lease, OwnerNumber number, bool patient);
+  [[nodiscard]] StorageMapRow* row_of(uint32_t map) const;
   void release_elements(OwnerRecord& record, OwnerNumber number);
   void look_at_owner(const Lease& lease, uint32_t index, OwnerNumber number, OwnerGone gone);
   void look_at_block(const Lease& lease, uint32_t cell, OwnerNumber number);

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
@@ -11,6 +12,7 @@
 #include <map>
 #include <mutex>
 
+#include "machine/holder_lock.h"
 #include "machine/quiet_mutex.h"
 #include "memory/named_file.h"
 #include "storage/charge.h"
@@ -63,12 +65,13 @@ Status make_owners(int directory_fd, MachineShape shape, const OwnersLayout& lay
   });
 }
 
-Result<Segment> map_owners(int directory_fd, const Machine& machine, const OwnersLayout& layout) {
+Result<Segment> map_owners(int directory_fd, const Machine& machine, const OwnersLayout& layout, bool make) {
   int fd = openat(directory_fd, kName, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-  if (fd < 0 && errno == ENOENT) {
+  if (fd < 0 && errno == ENOENT && make) {
     if (auto made = make_owners(directory_fd, machine.shape(), layout); !made) return std::unexpected(made.error());
     fd = openat(directory_fd, kName, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   }
+  if (fd < 0 && !make) return fail(errno);
   if (fd < 0) return fail_because(errno, "cannot open the owners of local storage of the skep instance");
   auto header = read_file_header(fd, ObjectKind::kOwners);
   if (header && header->private_size != round_up(layout.size(), kPageSize)) {
@@ -82,13 +85,17 @@ Result<Segment> map_owners(int directory_fd, const Machine& machine, const Owner
 
 }  // namespace
 
-Result<std::shared_ptr<Owners>> Owners::open(Machine& machine) {
+void Owners::map_is_gone(Machine& machine, uint32_t map) {
+  if (const auto owners = open(machine, false)) (*owners)->unregister_map(map);
+}
+
+Result<std::shared_ptr<Owners>> Owners::open(Machine& machine, bool make) {
   const std::lock_guard lock(registry().mutex);
   std::weak_ptr<Owners>& known = registry().opened[&machine];
   if (auto owners = known.lock()) return owners;
   const int directory = ::open(machine.directory().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) return fail(errno);
-  auto window = map_owners(directory, machine, OwnersLayout(machine.slots()));
+  auto window = map_owners(directory, machine, OwnersLayout(machine.slots()), make);
   close(directory);
   if (!window) return std::unexpected(window.error());
   const auto owners = std::make_shared<Owners>(std::move(*window), machine);
@@ -106,13 +113,19 @@ Owners::Census Owners::census() const {
     const OwnerRecord& record = this->record(index);
     const std::string name = "owner " + std::to_string(index);
     if (owner_index(number) != index) wrong(name + ": its word names another record");
-    if (record.number.load() != number) {
-      wrong(name + " is half destroyed");
+    if (record.number.load() == 0) {
+      ++census.unfinished;
       return true;
     }
+    if (record.number.load() != number) wrong(name + ": its number is another one's");
     ++census.owners;
     uint64_t sum = 0;
+    uint64_t steps = 0;
     for (const EntryBlock* block = &record.entries; block != nullptr; block = next_block(*block)) {
+      if (++steps > kMostBlocks) {
+        wrong(name + " has an endless list of entries");
+        return true;
+      }
       if (block != &record.entries) ++named_blocks;
       for (uint32_t i = 0; i < EntryBlock::kEntries; ++i) {
         if (block->entries[i].load() == 0) continue;
@@ -121,13 +134,18 @@ Owners::Census Owners::census() const {
       }
     }
     if (sum != 0) sum += ChargeRule::first_element(record.kind);
-    if (sum != record.charged.load())
+    if (const ProcessTag holder = HolderLock::holder(record.lock); holder != ProcessTag{} && !machine_.alive(holder)) {
+      ++census.unfinished;  // whoever takes the lock counts anew
+    } else if (sum != record.charged.load()) {
       wrong(name + " is charged " + std::to_string(record.charged.load()) + " for " + std::to_string(sum));
+    }
     for (const auto& cached : record.cache) {
       const StorageEntry entry = cached.load();
       if (entry == 0) continue;
       bool listed = false;
-      for (const EntryBlock* block = &record.entries; block != nullptr; block = next_block(*block)) {
+      steps = 0;
+      for (const EntryBlock* block = &record.entries; block != nullptr && steps < kMostBlocks;
+           block = next_block(*block), ++steps) {
         for (const auto& place : block->entries) listed |= place.load() == entry;
       }
       if (!listed) wrong(name + ": its cache names what no entry names");
@@ -138,8 +156,25 @@ Owners::Census Owners::census() const {
   const Slab::Census blocks = blocks_.census();
   census.blocks = blocks.live;
   census.traces = traces_.census().live;
-  if (blocks.live != named_blocks) wrong("blocks of entries without an owner");
+  if (blocks.live < named_blocks) wrong("owners share blocks of entries, or have ones that are free");
+  census.unfinished += std::max(blocks.live, named_blocks) - named_blocks;
+  if (census.traces > census.owners + census.unfinished) census.unfinished += census.traces - census.owners;
+  census.unfinished += records_.census().claimed + blocks.claimed + traces_.census().claimed;
   return census;
+}
+
+std::string Owners::problem_of(const StoragePart& part) const {
+  std::string problem;
+  records_.for_each_live(0, [&](uint32_t index, OwnerNumber number) {
+    const OwnerRecord& record = this->record(index);
+    if (record.number.load(std::memory_order_acquire) != number) return true;
+    const StorageEntry entry =
+        LocalStorage(const_cast<Owners&>(*this), {.record = &this->record(index), .number = number}).find_entry(part);
+    if (entry == 0 || part.cells->meaning(entry_cell(entry)) == number) return true;
+    problem = "owner " + std::to_string(index) + " has an element that is not its own";
+    return false;
+  });
+  return problem;
 }
 
 }  // namespace skep

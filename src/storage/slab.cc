@@ -137,26 +137,34 @@ uint32_t Slab::claim_anywhere(const Lease& lease) {
   return kNone;
 }
 
-Result<uint32_t> Slab::add_chunk() {
+/// Gives memory to a chunk that nobody else gives memory to meanwhile: what one takes back because there is not enough
+/// is nobody's. A chunk whose bringer died is found by look_at(), since it counts as seen from before it is taken.
+Result<uint32_t> Slab::add_chunk(const Lease& lease) {
   for (uint32_t number = 0; number < layout_.chunk_count; ++number) {
     SlabChunk& chunk = chunks_[number];
     uint64_t state = chunk.state.load(std::memory_order_relaxed);
     if (state != SlabChunk::kAbsent) continue;
     const uint64_t first = uint64_t{number} * layout_.chunk_cells;
     const uint64_t cells = layout_.cells + first * layout_.stride;
+    const uint64_t length = layout_.chunk_cells * layout_.stride;
     if (auto status = window_.reserve(layout_.states + first * 8, uint64_t{layout_.chunk_cells} * 8); !status) {
       return std::unexpected(status.error());
     }
-    if (auto status = window_.reserve(cells, layout_.chunk_cells * layout_.stride); !status) {
-      window_.give_back(cells, layout_.chunk_cells * layout_.stride);
-      return std::unexpected(status.error());
-    }
-    chunk.free.store(layout_.chunk_cells, std::memory_order_relaxed);
-    // Release: whoever sees the chunk ready may touch it. Another thread may have added it meanwhile, which is as good.
-    if (!chunk.state.compare_exchange_strong(state, SlabChunk::kReady, std::memory_order_seq_cst)) continue;
     uint32_t seen = load(head_.chunks_seen);
     while (seen < number + 1 && !head_.chunks_seen.compare_exchange_weak(seen, number + 1, std::memory_order_release)) {
     }
+    if (!chunk.state.compare_exchange_strong(state, SlabChunk::moving(lease.process()), std::memory_order_seq_cst)) {
+      continue;
+    }
+    SKEP_CRASH_POINT();
+    const Status status = window_.reserve(cells, length);
+    if (!status) {
+      window_.give_back(cells, length);
+      commit(chunk.state, SlabChunk::kAbsent);
+      return std::unexpected(status.error());
+    }
+    chunk.free.store(layout_.chunk_cells, std::memory_order_relaxed);
+    commit(chunk.state, SlabChunk::kReady);  // release: whoever sees the chunk ready may touch it
     return number;
   }
   return fail(ENOMEM);
@@ -169,7 +177,7 @@ Result<uint32_t> Slab::claim_slowly(const Lease& lease, SlabHint& hint) {
   for (int round = 0; cell == kNone && round < kRounds; ++round) {
     cell = claim_in_emptier_chunk(chunk_of(hinted), lease);
     if (cell != kNone) break;
-    const auto chunk = add_chunk();
+    const auto chunk = add_chunk(lease);
     if (!chunk) {
       cell = claim_anywhere(lease);
       if (cell == kNone) return std::unexpected(chunk.error());
@@ -199,8 +207,8 @@ uint32_t Slab::next_to_sweep(std::atomic<uint32_t>& cursor) const {
 uint64_t Slab::look_at(const Lease& lease, uint32_t cell) {
   const uint32_t chunk = chunk_of(cell);
   uint64_t state = chunks_[chunk].state.load(std::memory_order_relaxed);
-  if (static_cast<uint32_t>(state) == SlabChunk::kLeaving && is_dead(static_cast<uint32_t>(state >> 32))) {
-    const uint64_t mine = SlabChunk::leaving(lease.process());
+  if (static_cast<uint32_t>(state) == SlabChunk::kMoving && is_dead(static_cast<uint32_t>(state >> 32))) {
+    const uint64_t mine = SlabChunk::moving(lease.process());
     if (chunks_[chunk].state.compare_exchange_strong(state, mine, std::memory_order_seq_cst)) {
       leave(chunk, lease.process(), true);
     }
@@ -223,14 +231,14 @@ uint64_t Slab::look_at(const Lease& lease, uint32_t cell) {
 
 bool Slab::begin_leaving(uint32_t chunk, ProcessTag process) {
   uint64_t state = SlabChunk::kReady;
-  if (!chunks_[chunk].state.compare_exchange_strong(state, SlabChunk::leaving(process), std::memory_order_seq_cst)) {
+  if (!chunks_[chunk].state.compare_exchange_strong(state, SlabChunk::moving(process), std::memory_order_seq_cst)) {
     return false;
   }
   SKEP_CRASH_POINT();
   return leave(chunk, process, false);
 }
 
-/// With the chunk marked as leaving by this process: claims every cell, and gives the memory back if all could be had.
+/// With the chunk marked as moving by this process: claims every cell, and gives the memory back if all could be had.
 /// `again`: in place of a dead process, whose claims are taken over, and which may have given the memory back already.
 bool Slab::leave(uint32_t chunk, ProcessTag process, bool again) {
   const uint32_t first = chunk * layout_.chunk_cells;
@@ -252,26 +260,35 @@ bool Slab::leave(uint32_t chunk, ProcessTag process, bool again) {
   // Who finds the chunk left by nobody tries again.
   const uint64_t next = all          ? uint64_t{SlabChunk::kAbsent}
                         : has_memory ? uint64_t{SlabChunk::kReady}
-                                     : SlabChunk::leaving(ProcessTag{});
+                                     : SlabChunk::moving(ProcessTag{});
   chunks_[chunk].state.store(next, std::memory_order_seq_cst);
   SKEP_CRASH_POINT();
   return all;
 }
 
+bool Slab::is_spare(uint32_t chunk) const {
+  return chunk * uint64_t{layout_.chunk_cells} < seen() && ready(chunk) &&
+         load(chunks_[chunk].free) >= layout_.chunk_cells;
+}
+
 bool Slab::trim(const Lease& lease) {
   const uint32_t count = seen() / layout_.chunk_cells;
-  bool kept_one = false;
-  for (uint32_t number = 0; number < count; ++number) {
-    const SlabChunk& chunk = chunks_[number];
-    if (!ready(number) || load(chunk.free) < layout_.chunk_cells) continue;
-    if (!kept_one) {
-      kept_one = true;
-      continue;
-    }
-    wait_is_over(number);
-    return begin_leaving(number, lease.process());
+  if (count < 2) return false;
+  uint32_t number = load(head_.trim_cursor) % count;
+  for (uint32_t i = 0; i < count && !ready(number); ++i) number = (number + 1) % count;
+  head_.trim_cursor.store(number + 1, std::memory_order_relaxed);
+  if (!ready(number)) return false;
+  // Counts of different processes go lost among each other: this is where they become right again.
+  const uint32_t free = count_unused(number);
+  chunks_[number].free.store(free, std::memory_order_relaxed);
+  if (free < layout_.chunk_cells) return false;
+  const uint32_t spare = load(head_.spare) - 1;
+  if (spare == number || !is_spare(spare)) {
+    head_.spare.store(number + 1, std::memory_order_relaxed);
+    return false;
   }
-  return false;
+  wait_is_over(number);
+  return begin_leaving(number, lease.process());
 }
 
 Slab::Census Slab::census() const {

@@ -52,6 +52,8 @@ struct SlabLayout {
 
 struct alignas(64) SlabHead {
   std::atomic<uint32_t> chunks_seen;  // chunks from 0 to this one ever had memory
+  std::atomic<uint32_t> trim_cursor;  // chunk that trim() looks at next: a hint
+  std::atomic<uint32_t> spare;        // chunk + 1 that trim() left although it was empty: a hint
 };
 
 /// Where a slot looks for a free cell first. Written by the slot's holder; a stale one costs a search.
@@ -60,9 +62,9 @@ struct alignas(64) SlabHint {
 };
 
 struct SlabChunk {
-  enum : uint32_t { kAbsent = 0, kReady = 1, kLeaving = 2 };
-  static constexpr uint64_t leaving(ProcessTag process) { return uint64_t{process.value} << 32 | kLeaving; }
-  std::atomic<uint64_t> state;   // kAbsent, kReady or leaving(who takes the memory away)
+  enum : uint32_t { kAbsent = 0, kReady = 1, kMoving = 2 };
+  static constexpr uint64_t moving(ProcessTag process) { return uint64_t{process.value} << 32 | kMoving; }
+  std::atomic<uint64_t> state;   // kAbsent, kReady or moving(who brings its memory or takes it away)
   std::atomic<uint32_t> free;    // about how many cells are free or retired: a hint
   std::atomic<uint32_t> tenant;  // slot + 1 that fills the chunk: a hint
 };
@@ -91,7 +93,8 @@ static_assert(sizeof(SlabChunk) == 16);
 ///   O1 What was written into a cell before publish() is seen by whoever sees the word live.
 ///   O2 Whoever could reach a cell when it was retired has left its section before the cell is claimed again.
 /// Progress: lock-free; claim() makes at most a few rounds over the chunks.
-/// Reclamation: memory of a chunk all of whose cells are free goes back to the file system (trim()); one chunk is kept.
+/// Reclamation: memory of a chunk all of whose cells are free goes back to the file system (trim()); one such chunk is
+///   kept. The words of a chunk keep their memory: who lost a race for a cell reads them still.
 /// Limits and errno: ENOMEM: no memory for another chunk, or every cell is in use or waits for a grace period.
 class Slab {
  public:
@@ -151,7 +154,8 @@ class Slab {
       if (const uint64_t what = meaning(cell); what != 0 && !visit(cell, what)) return;
     }
   }
-  /// Gives the memory of one chunk back if two or more have no cell in use; whether it did.
+  /// Looks at the chunk behind the one that the last call looked at: counts what is free there, and gives its memory
+  /// back if no cell is in use and another such chunk is left. Whether it did.
   bool trim(const Lease& lease);
 
   struct Census {
@@ -196,12 +200,13 @@ class Slab {
   uint32_t claim_in(uint32_t chunk, uint32_t first, const Lease& lease);
   uint32_t claim_in_emptier_chunk(uint32_t after, const Lease& lease);
   uint32_t claim_anywhere(const Lease& lease);
-  Result<uint32_t> add_chunk();
+  Result<uint32_t> add_chunk(const Lease& lease);
   [[nodiscard]] uint32_t count_unused(uint32_t chunk) const;
   bool wait_is_over(uint32_t chunk);
   uint32_t next_to_sweep(std::atomic<uint32_t>& cursor) const;
   uint64_t look_at(const Lease& lease, uint32_t cell);
   [[nodiscard]] bool is_dead(uint32_t process) const;
+  [[nodiscard]] bool is_spare(uint32_t chunk) const;
   bool begin_leaving(uint32_t chunk, ProcessTag process);
   bool leave(uint32_t chunk, ProcessTag process, bool again);
 

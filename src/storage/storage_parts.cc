@@ -5,7 +5,8 @@
 
 #include <algorithm>
 #include <map>
-#include <mutex>
+
+#include "machine/quiet_mutex.h"
 
 #include "machine/quiet_mutex.h"
 namespace skep {
@@ -37,11 +38,6 @@ StorageParts::Locked::~Locked() { registry().mutex.unlock(); }
 StorageParts& StorageParts::of(Machine& machine) {
   const Locked locked;
   return registry().machines[&machine];
-}
-
-void StorageParts::add(const StoragePart& part) {
-  const Locked locked;
-  parts_.push_back(part);
 }
 
 void StorageParts::remove(const Slab* cells) {

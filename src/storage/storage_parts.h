@@ -21,27 +21,27 @@ struct StoragePart {
 /// Safe in any thread, and after fork(2).
 class StorageParts {
  public:
-  static StorageParts& of(Machine& machine);
-
-  void add(const StoragePart& part);
-  void remove(const Slab* cells);
-  /// Calls use(part) if there is one of that map, which stays mapped meanwhile.
-  template <class Use>
-  void with(uint32_t map, const Use& use) const {
-    const Locked locked;
-    for (const StoragePart& part : parts_) {
-      if (part.map == map) return use(part);
-    }
-  }
-
- private:
-  /// The mutex of all of them, which a fork handler holds across fork(2).
+  /// The mutex of all machines' parts, for the time of a scope. Fork handlers hold it across fork(2), and no signal
+  /// handler interrupts its holder.
   struct Locked {
     Locked();
     ~Locked();
     Locked(const Locked&) = delete;
     Locked& operator=(const Locked&) = delete;
   };
+  static StorageParts& of(Machine& machine);
+
+  void add(const Locked&, const StoragePart& part) { parts_.push_back(part); }
+  void remove(const Slab* cells);
+  /// The part of that map, which stays mapped as long as the mutex is held; null: there is none.
+  [[nodiscard]] const StoragePart* find(const Locked&, uint32_t map) const {
+    for (const StoragePart& part : parts_) {
+      if (part.map == map) return &part;
+    }
+    return nullptr;
+  }
+
+ private:
   std::vector<StoragePart> parts_;
 };
 

@@ -49,7 +49,7 @@ class TestPart {
              .cache_slot = owners.register_map(lease, map, kind).value(),
              .charge = ChargeRule::element(kind, value_size),
              .cells = &*cells_};
-    StorageParts::of(machine_).add(part_);
+    StorageParts::of(machine_).add(StorageParts::Locked(), part_);
   }
   ~TestPart() { StorageParts::of(machine_).remove(part_.cells); }
   TestPart(const TestPart&) = delete;
