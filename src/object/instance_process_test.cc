@@ -10,7 +10,9 @@
 #include <chrono>
 #include <thread>
 
+#include "machine/lease.h"
 #include "object/temporary_instance.h"
+#include "storage/owners.h"
 
 namespace skep {
 namespace {
@@ -53,6 +55,23 @@ TEST(InstanceProcessTest, AForkedChildInheritsTheReference) {
   ::close(stop[0]);
   ::waitpid(child, nullptr, 0);
   EXPECT_FALSE(instance->open_by_id(kMap, map.id, O_RDWR));
+}
+
+TEST(InstanceProcessTest, MapsOfAKilledProcessAreForgottenByTheOwnersOfStorage) {
+  const TestDirectory directory;
+  const int status = in_child([&] {
+    const auto instance = *Instance::open(directory.path());
+    const auto owners = *Owners::open(instance->machine());
+    const NewObject map = make_object(*instance, kMap);
+    const auto slot = owners->register_map(Lease(instance->machine()), map.id, OwnerKind::kTask);
+    if (slot && map.id == 1) ::kill(::getpid(), SIGKILL);
+    return 1;
+  });
+  EXPECT_EQ(status, 128 + SIGKILL);
+  const auto instance = *Instance::open(directory.path());
+  const auto owners = Owners::open(instance->machine(), false);
+  ASSERT_TRUE(owners);
+  EXPECT_FALSE((*owners)->knows_map(1));
 }
 
 TEST(InstanceProcessTest, TheDeadOfAKilledProcessAreCollected) {

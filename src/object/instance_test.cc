@@ -9,7 +9,9 @@
 #include <thread>
 #include <vector>
 
+#include "machine/lease.h"
 #include "object/temporary_instance.h"
+#include "storage/owners.h"
 
 namespace skep {
 namespace {
@@ -72,6 +74,19 @@ TEST_F(InstanceTest, AnObjectDiesWithItsLastDescriptor) {
   duplicate = FileDescriptor();
   EXPECT_EQ(open_error(kMap, map.id), ENOENT);
   EXPECT_FALSE(exists(*instance_, "bpf-map/" + std::to_string(map.id)));
+}
+
+// Or what sockets have in maps that went would count against their limit for ever.
+TEST_F(InstanceTest, AMapsDeathIsToldToTheOwnersOfStorage) {
+  NewObject map = make_object(*instance_, kMap);
+  const auto owners = Owners::open(instance_->machine());
+  ASSERT_TRUE(owners);
+  ASSERT_TRUE((*owners)->register_map(Lease(instance_->machine()), map.id, OwnerKind::kSocket));
+  instance_->collect(kMap, map.id);
+  EXPECT_TRUE((*owners)->knows_map(map.id));
+  map.fd = FileDescriptor();
+  instance_->collect(kMap, map.id);
+  EXPECT_FALSE((*owners)->knows_map(map.id));
 }
 
 TEST_F(InstanceTest, AMappingIsAReference) {

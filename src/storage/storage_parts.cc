@@ -8,7 +8,6 @@
 
 #include "machine/quiet_mutex.h"
 
-#include "machine/quiet_mutex.h"
 namespace skep {
 namespace {
 
