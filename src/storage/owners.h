@@ -109,6 +109,7 @@ class Owners : public std::enable_shared_from_this<Owners> {
     uint32_t entries = 0;  // of maps that exist
     uint64_t charged = 0;
     uint32_t blocks = 0, traces = 0;
+    uint32_t chunks = 0;      // of the slabs of all three, with memory: 64 KiB each
     uint32_t unfinished = 0;  // what dead processes left to be swept, and what living ones are about to do
     std::string problem;      // the first invariant that does not hold; only while nobody changes anything
   };

@@ -155,11 +155,14 @@ Owners::Census Owners::census() const {
   });
   const Slab::Census blocks = blocks_.census();
   census.blocks = blocks.live;
-  census.traces = traces_.census().live;
+  const Slab::Census traces = traces_.census();
+  const Slab::Census records = records_.census();
+  census.traces = traces.live;
+  census.chunks = records.chunks + blocks.chunks + traces.chunks;
   if (blocks.live < named_blocks) wrong("owners share blocks of entries, or have ones that are free");
   census.unfinished += std::max(blocks.live, named_blocks) - named_blocks;
   if (census.traces > census.owners + census.unfinished) census.unfinished += census.traces - census.owners;
-  census.unfinished += records_.census().claimed + blocks.claimed + traces_.census().claimed;
+  census.unfinished += records.claimed + blocks.claimed + traces.claimed;
   return census;
 }
 
