@@ -141,7 +141,9 @@ Status ReferenceStore::clear() {
   auto change = Change::begin(*this);
   if (!change) return std::unexpected(change.error());
   std::vector<std::byte> key(map_.spec().key_size), next(map_.spec().key_size);
-  for (const void* from = nullptr; map_.next_key(from, next.data()); from = key.data()) {
+  // Twice as many keys as there can be, and the walk of a damaged map goes round.
+  uint64_t left = 2 * uint64_t{map_.spec().max_entries} + 1;
+  for (const void* from = nullptr; left > 0 && map_.next_key(from, next.data()); from = key.data(), --left) {
     key = next;
     uint64_t word = 0;
     {
