@@ -21,8 +21,9 @@ Result<HolderLock::Taken> HolderLock::acquire_contended(Machine& machine, std::a
       }
       const uint32_t slot = static_cast<uint32_t>(seen) - 1;
       const ProcessTag locker = holder(seen);
-      // A word that names no slot is none that a holder wrote: nobody will ever release it.
-      const auto verdict = slot < machine.slots() ? waiter->wait(slot, locker) : Waiter::Verdict::kHolderGone;
+      // A word that names no slot or no process is none that a holder wrote: nobody will ever release it.
+      const bool names_holder = slot < machine.slots() && locker != ProcessTag{};
+      const auto verdict = names_holder ? waiter->wait(slot, locker) : Waiter::Verdict::kHolderGone;
       if (verdict == Waiter::Verdict::kTryAgain) continue;
       if (verdict == Waiter::Verdict::kOwnThread) return fail(EDEADLK);
       if (verdict == Waiter::Verdict::kTimedOut) return fail(ETIMEDOUT);

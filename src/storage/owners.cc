@@ -327,14 +327,18 @@ void Owners::look_at_owner(const Lease& lease, uint32_t index, OwnerNumber numbe
 void Owners::look_at_block(const Lease& lease, uint32_t cell, OwnerNumber number) {
   const Owner owner = find(number);
   if (owner) {
+    const auto listed = [&] {
+      uint64_t steps = 0;
+      for (const EntryBlock* b = &owner.record->entries; b != nullptr && steps < kMostBlocks;
+           b = next_block(*b), ++steps) {
+        if (b == &block(cell)) return true;
+      }
+      return false;
+    };
+    if (listed()) return;
     const LocalStorage storage(*this, owner);
     const LocalStorage::Guard guard(lease, storage, LocalStorage::Guard::Take::kFromTheDead);
-    if (guard.error() != 0) return;
-    uint64_t steps = 0;
-    for (const EntryBlock* b = &owner.record->entries; b != nullptr && steps < kMostBlocks;
-         b = next_block(*b), ++steps) {
-      if (b == &block(cell)) return;
-    }
+    if (guard.error() != 0 || listed()) return;
     blocks_.retire_once(cell, number);
   } else if (records_.meaning(owner_index(number)) != number) {  // else who destroys it retires its blocks
     blocks_.retire_once(cell, number);

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <string>
 
 #include "machine/holder_lock.h"
 #include "machine/quiet_mutex.h"
@@ -26,7 +27,11 @@ constexpr char kName[] = "owners";
 
 struct Registry {
   QuietMutex mutex;
-  std::map<const Machine*, std::weak_ptr<Owners>> opened;
+  struct Opened {
+    std::weak_ptr<Owners> owners;
+    std::string directory;  // another one: the machine is another one, at the place of one that has gone
+  };
+  std::map<const Machine*, Opened> opened;
 };
 
 /// Never destroyed: threads end, and let go of what they own, until the process is gone. Made at load, before the locks
@@ -91,15 +96,15 @@ void Owners::map_is_gone(Machine& machine, uint32_t map) {
 
 Result<std::shared_ptr<Owners>> Owners::open(Machine& machine, bool make) {
   const std::lock_guard lock(registry().mutex);
-  std::weak_ptr<Owners>& known = registry().opened[&machine];
-  if (auto owners = known.lock()) return owners;
+  Registry::Opened& known = registry().opened[&machine];
+  if (auto owners = known.owners.lock(); owners && known.directory == machine.directory()) return owners;
   const int directory = ::open(machine.directory().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) return fail(errno);
   auto window = map_owners(directory, machine, OwnersLayout(machine.slots()), make);
   close(directory);
   if (!window) return std::unexpected(window.error());
   const auto owners = std::make_shared<Owners>(std::move(*window), machine);
-  known = owners;
+  known = {.owners = owners, .directory = machine.directory()};
   return owners;
 }
 

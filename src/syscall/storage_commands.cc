@@ -71,10 +71,18 @@ Answer storage_update_elem(Process& process, uint32_t map_fd, uint64_t key, uint
   const auto identity = source.resolve(*fd);
   if (!identity) return std::unexpected(identity.error());
   const StorageBusy busy(map_of(object).owner_kind());
-  const Lease lease(process.machine);
-  if (is_frozen(object)) return fail(EPERM);
-  const Status updated = map_of(object).update_of(
-      lease, *identity, [&] { return source.trace(*fd); }, copy.data(), flags);
+  const auto attempt = [&]() -> Status {
+    const Lease lease(process.machine);
+    if (is_frozen(object)) return fail(EPERM);
+    return map_of(object).update_of(
+        lease, *identity, [&] { return source.trace(*fd); }, copy.data(), flags);
+  };
+  Status updated = attempt();
+  if (!updated && to_int(updated.error()) == ENOMEM) {
+    // What the owner has in maps whose last user died unseen does not count.
+    process.instance->collect_dead();
+    updated = attempt();
+  }
   return updated ? Answer(0) : Answer(std::unexpected(updated.error()));
 }
 

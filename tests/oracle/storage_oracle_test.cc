@@ -449,6 +449,49 @@ TEST_F(StorageOracleTest, SocketsAreChargedToTheUnit) {
   }
 }
 
+// A socket's charge is free again when its maps are gone, whether their only user closed them or was killed.
+TEST_F(StorageOracleTest, MapsThatGoGiveTheirChargeBack) {
+  constexpr uint32_t kSize = 1000;
+  BtfBuilder btf;
+  btf.integer("unsigned int", 4);
+  const uint32_t bytes = btf.array(btf.integer("unsigned char", 1), kU32, kSize);
+  const auto raw = btf.raw();
+  load({reinterpret_cast<const uint8_t*>(raw.data()), reinterpret_cast<const uint8_t*>(raw.data()) + raw.size()});
+  for (const bool killed : {false, true}) {
+    const int one = socket(AF_INET, SOCK_DGRAM, 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      int result = 0;
+      for (int i = 0; result == 0 && i < 1000; ++i) {
+        result = update(create(shape(BPF_MAP_TYPE_SK_STORAGE, kSize, bytes), "one more"), one, 1, "one more");
+      }
+      if (killed) raise(SIGKILL);
+      _exit(result == -ENOMEM && !HasFailure() ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, killed ? SIGKILL : 0);
+    const Maps maps = create(shape(BPF_MAP_TYPE_SK_STORAGE, kSize, bytes), "another");
+    for (int s = 0; s < 2; ++s) {
+      std::vector<uint8_t> value(kSize, 1);
+      union bpf_attr attr = {};
+      attr.map_fd = static_cast<uint32_t>(maps.fds[s]);
+      attr.key = address(&one);
+      attr.value = address(value.data());
+      // The kernel frees maps by deferred work, skep has none.
+      int result = 0;
+      for (int attempts = 0; attempts < (s == 0 ? 10'000 : 1); ++attempts) {
+        result = sides_[s](BPF_MAP_UPDATE_ELEM, &attr, 32);
+        if (result == 0) break;
+        usleep(1000);
+      }
+      EXPECT_EQ(result, 0) << (s == 0 ? "kernel " : "skep ") << errno;
+    }
+    erase(maps, one, "the last one");
+    close(one);
+  }
+}
+
 TEST_F(StorageOracleTest, CommandsThatStorageDoesNotHave) {
   for (const uint32_t type : kStorages) {
     const Maps maps = plain(type);
