@@ -10,6 +10,7 @@
 
 #include "memory/file_header.h"
 #include "memory/file_space.h"
+#include "memory/own_window.h"
 #include "memory/populate.h"
 
 namespace skep {
@@ -50,7 +51,8 @@ Result<Segment> Segment::map(int fd, uint64_t offset, uint64_t length, Access ac
   segment.access_ = access;
   const int protection = access == Access::kReadWrite ? PROT_READ | PROT_WRITE : PROT_READ;
   const bool large = segment.size_ > kLarge;
-  void* data = mmap(nullptr, segment.size_, large ? PROT_NONE : protection, MAP_SHARED, fd, static_cast<off_t>(offset));
+  const int first_protection = large ? PROT_NONE : protection;
+  void* data = mmap(nullptr, segment.size_, first_protection, MAP_SHARED | kOwnWindow, fd, static_cast<off_t>(offset));
   if (data == MAP_FAILED) return fail(errno);
   segment.data_ = static_cast<std::byte*>(data);
   if (large) {

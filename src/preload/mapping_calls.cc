@@ -13,6 +13,7 @@
 
 #include "maps/map.h"
 #include "memory/file_header.h"
+#include "memory/own_window.h"
 #include "preload/arena_mappings.h"
 #include "preload/export.h"
 #include "preload/mapping_calls.h"
@@ -152,7 +153,9 @@ SKEP_TAKES void* mmap(void* address, size_t length, int protection, int flags, i
     return MAP_FAILED;
   }
   const auto map_file = [=] { return real::mmap(address, length, protection, flags, fd, offset); };
-  if (fd < 0 || (flags & MAP_ANONYMOUS) != 0 || !serving()) return map_in_place(address, length, flags, map_file);
+  const bool own = (flags & skep::kOwnWindow) != 0;
+  if (fd < 0 || (flags & MAP_ANONYMOUS) != 0 || own || !serving())
+    return map_in_place(address, length, flags, map_file);
   const int saved_errno = errno;
   const auto object = start()->descriptors.share(fd);
   errno = saved_errno;
