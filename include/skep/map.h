@@ -28,6 +28,8 @@ struct skep_map;      /* a map of an instance, mapped into this process */
 int skep_instance_open(const char *directory, struct skep_instance **out);
 /* Maps opened through the instance stay usable. */
 void skep_instance_close(struct skep_instance *instance);
+/* One more handle of the same instance, to be closed too; it may be `instance` itself. */
+struct skep_instance *skep_instance_share(struct skep_instance *instance);
 /* CPUs that per-CPU values have parts for. */
 uint32_t skep_instance_cpus(const struct skep_instance *instance);
 
@@ -127,6 +129,46 @@ int64_t skep_ringbuf_consume(struct skep_map *map, uint64_t most,
                              int (*record)(void *context, void *data, uint64_t size), void *context);
 /* Waits for a finished record: 1; 0 after that many milliseconds (negative: without end); -EINTR. */
 int skep_ringbuf_wait(struct skep_map *map, int milliseconds);
+
+/* -- local storage (TASK_STORAGE, CGRP_STORAGE, SK_STORAGE, INODE_STORAGE): -EINVAL for other maps ------------------- */
+/*
+ * Such a map has a value for each owner that was given one. Owners are tasks, cgroups, sockets and inodes, by the
+ * descriptors that bpf(2) takes as keys (with its errno: -EBADF, -ENOTSOCK; -ENOENT: it is gone, or has no value), and
+ * objects of applications, by their references. Made with a key_size of 4, BPF_F_NO_PREALLOC and no max_entries.
+ */
+int skep_storage_get_fd(const struct skep_map *map, int fd, void *value, uint64_t flags);
+int skep_storage_update_fd(struct skep_map *map, int fd, const void *value, uint64_t flags);
+int skep_storage_erase_fd(struct skep_map *map, int fd);
+/*
+ * An object of this process as an owner, in any map of local storage of the instance, whatever its kind; programs that
+ * are given the reference pass it to bpf_task_storage_get() and the like in the task's place. It names nothing after
+ * skep_owner_destroy(), which frees what the object has in these maps, or after the end of the process that made it:
+ * in a forked child skep_owner_destroy() does nothing. -ENOMEM.
+ */
+int skep_owner_make(struct skep_instance *instance, uint64_t *reference);
+int skep_owner_destroy(struct skep_instance *instance, uint64_t reference);
+/* In place of a reference: the calling thread, for TASK_STORAGE. 0 names nothing. */
+#define SKEP_CURRENT_TASK UINT64_MAX
+int skep_storage_get(const struct skep_map *map, uint64_t owner, void *value, uint64_t flags);
+int skep_storage_update(struct skep_map *map, uint64_t owner, const void *value, uint64_t flags);
+int skep_storage_erase(struct skep_map *map, uint64_t owner);
+/* The value in place, as skep_map_find(); NULL: none. The other one makes it from `initial` (NULL: zeros) if need be. */
+void *skep_storage_find(const struct skep_map *map, const struct skep_guard *guard, uint64_t owner);
+int skep_storage_find_or_make(struct skep_map *map, const struct skep_guard *guard, uint64_t owner,
+                              const void *initial, void **value);
+/* Whose a value is. */
+struct skep_storage_owner {
+  uint32_t kind; /* 0 task, 1 cgroup, 2 socket, 3 inode, 4 object */
+  uint32_t reserved;
+  uint64_t id; /* task: inode of its pidfds; cgroup: id; socket: cookie; inode: its number; object: its reference */
+};
+/*
+ * Calls `visit` for each value, in place and in no order, until it returns other than 0; how often it did. Values that
+ * come or go meanwhile may be seen. `visit` must not throw or wait.
+ */
+int64_t skep_storage_for_each(const struct skep_map *map,
+                              int (*visit)(void *context, const struct skep_storage_owner *owner, void *value),
+                              void *context);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -121,6 +121,14 @@ inline std::string_view kind_name(uint32_t type) {
       return "a Bloom filter";
     case BPF_MAP_TYPE_RINGBUF:
       return "a ring buffer";
+    case BPF_MAP_TYPE_TASK_STORAGE:
+      return "storage of tasks";
+    case BPF_MAP_TYPE_CGRP_STORAGE:
+      return "storage of cgroups";
+    case BPF_MAP_TYPE_SK_STORAGE:
+      return "storage of sockets";
+    case BPF_MAP_TYPE_INODE_STORAGE:
+      return "storage of inodes";
     default:
       return "a map of another kind";
   }

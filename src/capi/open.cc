@@ -10,6 +10,7 @@
 #include <string>
 
 #include "capi/handles.h"
+#include "capi/storage_types.h"
 
 namespace skep {
 namespace {
@@ -32,10 +33,16 @@ uint64_t extra_of(const skep_map_attr& attr) {
 skep_map* make_handle(const skep_instance* instance, std::unique_ptr<Map> map, bool writable) {
   const uint32_t id = map->header().file.id;
   const bool per_cpu = is_per_cpu(map->spec().type);
-  return new skep_map{instance->instance, std::move(map), id, writable, per_cpu};
+  const bool owned = find_map_kind(map->spec().type)->values == ValueMeaning::kOwned;
+  auto* const storage = owned ? static_cast<StorageMap*>(map.get()) : nullptr;
+  return new skep_map{instance->instance, std::move(map), storage, id, writable, per_cpu};
 }
 
 constexpr const char* kOnlyBpf = "the values of such a map stand for objects: it is used by bpf(2) and by programs";
+
+bool has_face(const MapKind& kind) {
+  return kind.values == ValueMeaning::kBytes || kind.values == ValueMeaning::kOwned;
+}
 
 /// What BPF_MAP_CREATE checks before it asks the kind.
 Result<MapCreation> check_attr(const skep_map_attr& attr) {
@@ -49,7 +56,7 @@ Result<MapCreation> check_attr(const skep_map_attr& attr) {
     return fail_because(EINVAL, "BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG exclude each other");
   }
   const MapKind* kind = find_map_kind(attr.type);
-  if (kind != nullptr && kind->values != ValueMeaning::kBytes) return fail_because(EOPNOTSUPP, kOnlyBpf);
+  if (kind != nullptr && !has_face(*kind)) return fail_because(EOPNOTSUPP, kOnlyBpf);
   const bool takes_extra = attr.type == BPF_MAP_TYPE_BLOOM_FILTER || attr.type == BPF_MAP_TYPE_RHASH;
   if (extra_of(attr) != 0 && !takes_extra)
     return fail_because(EINVAL, "such a map has no use for skep_map_attr::extra");
@@ -65,14 +72,27 @@ Result<MapCreation> check_attr(const skep_map_attr& attr) {
   return creation;
 }
 
+/// Gives a map whose kind asks for types those of its sizes; `file` keeps them until the map holds them.
+Status describe_values(Instance& instance, MapCreation& creation, FileDescriptor& file) {
+  const MapKind* const kind = find_map_kind(creation.spec.type);
+  if (kind == nullptr || !kind->needs_types) return {};
+  if (auto status = kind->check_all(creation.spec, instance.machine().shape()); !status) return status;
+  auto types = make_storage_types(instance, creation.spec.value_size);
+  if (!types) return std::unexpected(types.error());
+  creation.btf_id = types->id;
+  creation.btf_key_type = types->key;
+  creation.btf_value_type = types->value;
+  file = std::move(types->file);
+  return {};
+}
+
 /// Maps what `file` refers to; the descriptor is closed on return and the mapping keeps its reference.
 int open_file(const skep_instance* instance, const Result<FileDescriptor>& file, int access, skep_map** out) {
   if (!file) return -to_int(file.error());
   const bool writable = access == SKEP_READ_WRITE;
   auto map = open_map(file->get(), writable ? Access::kReadWrite : Access::kReadOnly, instance->instance->machine());
   if (!map) return -to_int(map.error());
-  if (find_map_kind((*map)->spec().type)->values != ValueMeaning::kBytes)
-    return -to_int(fail_because(EOPNOTSUPP, kOnlyBpf).error());
+  if (!has_face(*find_map_kind((*map)->spec().type))) return -to_int(fail_because(EOPNOTSUPP, kOnlyBpf).error());
   *out = make_handle(instance, std::move(*map), writable);
   return 0;
 }
@@ -91,27 +111,48 @@ int skep_instance_open(const char* directory, skep_instance** out) {
     skep::clear_last_error();
     auto instance = skep::Instance::open(directory != nullptr ? directory : skep::Instance::default_directory());
     if (!instance) return -skep::to_int(instance.error());
-    *out = new skep_instance{std::move(*instance)};
+    *out = new skep_instance(std::move(*instance));
     return 0;
   });
 }
 
-void skep_instance_close(skep_instance* instance) { delete instance; }
+skep_instance* skep_instance_share(skep_instance* instance) {
+  instance->uses.fetch_add(1, std::memory_order_relaxed);
+  return instance;
+}
+
+void skep_instance_close(skep_instance* instance) {
+  // The last one sees what all the others did with it.
+  if (instance != nullptr && instance->uses.fetch_sub(1, std::memory_order_acq_rel) == 1) delete instance;
+}
 
 uint32_t skep_instance_cpus(const skep_instance* instance) { return instance->instance->machine().cpus(); }
 
 int skep_map_create(skep_instance* instance, const skep_map_attr* attr, skep_map** out) {
   return guarded([&] {
     skep::clear_last_error();
-    const auto creation = skep::check_attr(*attr);
+    auto creation = skep::check_attr(*attr);
     if (!creation) return -skep::to_int(creation.error());
+    skep::FileDescriptor types;
+    if (auto described = skep::describe_values(*instance->instance, *creation, types); !described)
+      return skep::to_code(described);
     const auto file = instance->instance->make_file(skep::ObjectKind::kMap);
     if (!file) return -skep::to_int(file.error());
     auto map = skep::create_map(file->get(), *creation, instance->instance->machine());
     if (!map) return -skep::to_int(map.error());
-    const auto id = instance->instance->publish(skep::ObjectKind::kMap, file->get(),
-                                                [&](uint32_t given) { (*map)->header().file.id = given; });
+    skep::Status held;
+    const auto id = instance->instance->publish(skep::ObjectKind::kMap, file->get(), [&](uint32_t given) {
+      (*map)->header().file.id = given;
+      if (creation->btf_id == 0) return;
+      held = instance->instance->hold(skep::ObjectKind::kMap, given, skep::ObjectKind::kBtf, creation->btf_id,
+                                      types.get());
+    });
     if (!id) return -skep::to_int(id.error());
+    if (!held) {
+      map->reset();
+      instance->instance->collect(skep::ObjectKind::kMap, *id);
+      return skep::to_code(held);
+    }
     *out = skep::make_handle(instance, std::move(*map), true);
     return 0;
   });

@@ -11,11 +11,6 @@
 namespace skep {
 namespace {
 
-/// Whether the handle and the map let the user side write.
-int write_error(const skep_map* map) {
-  return map->writable && map->map->header().frozen.load(std::memory_order_relaxed) == 0 ? 0 : -EPERM;
-}
-
 /// Runs `body` under a lease of any slot, if writing is allowed.
 template <class Body>
 int mutate(skep_map* map, const Body& body) {

@@ -172,7 +172,10 @@ Status StorageMap::lookup_of(const OwnerIdentity& identity, void* value, uint64_
     if (auto joined = join(lease); !joined) return joined;
   }
   const ReaderSection section(machine_);
-  const Owner owner = owners_->find(identity);
+  return lookup(owners_->find(identity), value, flags);
+}
+
+Status StorageMap::lookup(const Owner& owner, void* value, uint64_t flags) const {
   const StorageEntry entry = owner ? LocalStorage(*owners_, owner).find_entry(part()) : 0;
   if (entry == 0) return fail(ENOENT);
   if ((flags & BPF_F_LOCK) != 0) return copy_out_locked(entry_cell(entry), value);

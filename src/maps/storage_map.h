@@ -48,6 +48,12 @@ class StorageMap final : public Map {
   // -- the syscall side ----------------------------------------------------------------------------------------------
   /// Copies the value out, inside a section. Flags: BPF_F_LOCK. ENOENT.
   Status lookup_of(const OwnerIdentity& identity, void* value, uint64_t flags) const;
+  /// The same of an owner that was found in the caller's section.
+  Status lookup(const Owner& owner, void* value, uint64_t flags) const;
+  /// Asks the owners for a cache slot, which takes the map's id: so at its first use and not when it is opened. Before
+  /// lookup(); the others do it themselves.
+  Status join(const Lease& lease) const;
+  [[nodiscard]] bool has_joined() const { return &part() == &joined_; }
   /// `make_trace` is called where the owner has had no storage yet. EINVAL: flags; EEXIST, ENOENT, ENOMEM, ETIMEDOUT.
   Status update_of(const Lease& lease, const OwnerIdentity& identity, const std::function<OwnerTrace()>& make_trace,
                    const void* value, uint64_t flags);
@@ -76,12 +82,10 @@ class StorageMap final : public Map {
 
  private:
   using Map::erase;
+  using Map::lookup;
   using Map::update;
   /// What owners know this map by; before join(): what no owner has anything of.
   [[nodiscard]] const StoragePart& part() const { return *part_.load(std::memory_order_acquire); }
-  [[nodiscard]] bool has_joined() const { return &part() == &joined_; }
-  /// Asks the owners for a cache slot, which takes the map's id: so at its first use and not when it is opened.
-  Status join(const Lease& lease) const;
   void* get_first(const Lease& lease, const Owner& owner);
   [[nodiscard]] uint32_t cell_of(const void* value) const {
     return static_cast<uint32_t>(static_cast<uint64_t>(static_cast<const std::byte*>(value) - cells_.bytes(0)) /

@@ -38,7 +38,7 @@ uint64_t get(Run& run, const MapBinding& binding, StorageMap& map, RunObjects::O
 uint64_t storage_get(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, OwnerKind owner, Kind kind) {
   StorageMap* const map = storage_of(run, a, owner);
   if (map == nullptr || (d & ~kCreate) != 0) return 0;
-  RunObjects::Object* const object = run.objects().find(b, kind);
+  RunObjects::Object* const object = run.objects().find_owner(b, kind);
   if (object == nullptr) return 0;
   const StorageBusy busy(owner);
   const bool create = (d & kCreate) != 0 && (busy.first() || (owner == OwnerKind::kTask && !may_recur(run)));
@@ -48,7 +48,7 @@ uint64_t storage_get(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, O
 uint64_t storage_delete(Run& run, uint64_t a, uint64_t b, OwnerKind owner, Kind kind) {
   StorageMap* const map = storage_of(run, a, owner);
   if (map == nullptr) return 0;
-  RunObjects::Object* const object = run.objects().find(b, kind);
+  RunObjects::Object* const object = run.objects().find_owner(b, kind);
   if (object == nullptr) return error_value(EINVAL);
   const StorageBusy busy(owner);
   if (!busy.first() && owner == OwnerKind::kCgroup) return error_value(EBUSY);

@@ -138,7 +138,8 @@ const char* Run::check_argument(const Helper& helper, uint32_t index, const uint
 
 const char* Run::check_object(uint64_t value, RunObjects::Kind kind, bool or_null, bool own) {
   if (value == 0 && or_null) return nullptr;
-  const RunObjects::Object* const object = objects_.find(value, kind);
+  // Only storage is asked of null and of an application's objects.
+  const RunObjects::Object* const object = or_null ? objects_.find_owner(value, kind) : objects_.find(value, kind);
   if (object == nullptr) {
     return kind == RunObjects::Kind::kTask     ? "is not a task"
            : kind == RunObjects::Kind::kCgroup ? "is not a cgroup"

@@ -12,6 +12,7 @@
 
 #include "btf/kernel_btf.h"
 #include "machine/kernel_objects.h"
+#include "storage/object_owner.h"
 #include "storage/owner_source.h"
 
 namespace skep {
@@ -41,6 +42,8 @@ struct Members {
     return members;
   }
 };
+
+constexpr pid_t kNoThread = -1;
 
 pid_t own_thread() { return static_cast<pid_t>(::syscall(SYS_gettid)); }
 
@@ -89,6 +92,16 @@ RunObjects::Object* RunObjects::find(uint64_t address, Kind kind) {
   if (offset % kRoom != 0 || offset / kRoom >= objects_.size()) return nullptr;
   Object& object = objects_[offset / kRoom];
   return object.kind == kind ? &object : nullptr;
+}
+
+RunObjects::Object* RunObjects::find_owner(uint64_t address, Kind kind) {
+  if (!ObjectReference::is(address)) [[likely]]
+    return find(address, kind);
+  application_ = {.kind = kind,
+                  .thread = kNoThread,
+                  .identity = {.kind = OwnerKind::kObject, .words = {}},
+                  .owner = ObjectReference::number(address)};
+  return &application_;
 }
 
 bool RunObjects::any_acquired() const {
@@ -140,6 +153,9 @@ Owner RunObjects::owner_of(const Lease& lease, Object& object, Owners& owners, b
   if (object.kind == Kind::kTask && object.thread == 0) {
     const auto current = find_current_task(lease, owners, make);
     return current ? *current : Owner{};
+  }
+  if (object.identity.kind == OwnerKind::kObject) {
+    return ObjectReference::find(owners, ObjectReference::to(object.owner));
   }
   if (object.kind == Kind::kSocket) {
     if (object.owner == 0 && make) {

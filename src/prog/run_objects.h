@@ -26,7 +26,7 @@ class RunObjects {
     Kind kind = Kind::kTask;
     pid_t thread = 0;  // tasks and what was reached from them: the thread's number; 0: the one that runs the program
     OwnerIdentity identity;
-    OwnerNumber owner = 0;  // sockets of the run: their owner, once they have storage
+    OwnerNumber owner = 0;  // sockets of the run: their owner, once they have storage; objects of the application
     Owners* owners = nullptr;
     uint64_t cookie = 0;    // sockets of the run: theirs, once it was asked for
     uint32_t acquired = 0;  // references that the program has to give back
@@ -47,6 +47,9 @@ class RunObjects {
 
   /// The object at that address, of that kind; null: something else.
   [[nodiscard]] Object* find(uint64_t address, Kind kind);
+  /// The same for whom storage is asked: also an object of the application, by its reference (storage/object_owner.h),
+  /// which is good for one call.
+  [[nodiscard]] Object* find_owner(uint64_t address, Kind kind);
   void acquire(uint64_t address) { ++objects_[index_of(address)].acquired; }
   [[nodiscard]] bool any_acquired() const;
   /// A load from one of the members that exist. False: there is none at that address.
@@ -66,6 +69,7 @@ class RunObjects {
   uint64_t add(const Object& object);
 
   std::vector<Object> objects_;  // the first is the current task
+  Object application_;           // what find_owner() made of a reference
 };
 
 }  // namespace skep

@@ -86,14 +86,6 @@ Owner Owners::find(const OwnerIdentity& identity) const {
   return {};
 }
 
-Owner Owners::find(OwnerNumber number) const {
-  const uint32_t index = owner_index(number);
-  if (number == 0 || index >= records_.seen() || records_.meaning(index) != number) return {};
-  OwnerRecord& record = this->record(index);
-  if (record.number.load(std::memory_order_acquire) != number) return {};
-  return {.record = &record, .number = number};
-}
-
 Result<Owner> Owners::make_record(const Lease& lease, const OwnerIdentity& identity, const OwnerTrace* trace) {
   uint32_t trace_cell = 0;
   if (trace != nullptr) {

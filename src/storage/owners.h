@@ -76,7 +76,13 @@ class Owners : public std::enable_shared_from_this<Owners> {
   // -- owners, inside a lease or reader section ----------------------------------------------------------------------
   [[nodiscard]] Owner find(const OwnerIdentity& identity) const;
   /// The owner of that number, if it lives.
-  [[nodiscard]] Owner find(OwnerNumber number) const;
+  [[nodiscard]] Owner find(OwnerNumber number) const {
+    const uint32_t index = owner_index(number);
+    if (number == 0 || index >= records_.seen() || records_.meaning(index) != number) return {};
+    OwnerRecord& record = this->record(index);
+    if (record.number.load(std::memory_order_acquire) != number) return {};
+    return {.record = &record, .number = number};
+  }
   /// `trace` may be null. ENOMEM, ETIMEDOUT, EDEADLK.
   Result<Owner> find_or_make(const Lease& lease, const OwnerIdentity& identity, const OwnerTrace* trace);
   /// An owner that nobody finds by its identity: the first word is 0, the second this process's tag. It is gone when

@@ -2,6 +2,7 @@
 // Where the owners of an instance come from: the file, one mapping of it per machine and process, and its census.
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -55,6 +56,15 @@ uint64_t limit_of_environment() {
   return limit;
 }
 
+/// Where an instance begins to number its owners: elsewhere than others, so that a number of one means nothing in
+/// another. Half of all serials are left.
+uint64_t random_serial() {
+  uint64_t serial = 0;
+  if (::getrandom(&serial, sizeof serial, GRND_NONBLOCK) != sizeof serial) return 0;
+  constexpr int kSerialBits = 62 - kOwnerIndexBits;
+  return serial >> (64 - (kSerialBits - 1));
+}
+
 Status make_owners(int directory_fd, MachineShape shape, const OwnersLayout& layout) {
   // The fixed parts of the slabs lie far apart.
   constexpr uint64_t kReserved = sizeof(OwnersControl);
@@ -66,6 +76,7 @@ Status make_owners(int directory_fd, MachineShape shape, const OwnersLayout& lay
     control.header = make_file_header(ObjectKind::kOwners, 0, round_up(layout.size(), kPageSize));
     control.shape = shape;
     control.limit = limit_of_environment();
+    control.serial.store(random_serial(), std::memory_order_relaxed);
     return {};
   });
 }

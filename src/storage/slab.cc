@@ -46,10 +46,6 @@ Slab::Slab(const SlabLayout& layout, const Segment& window, Machine& machine)
       states_(reinterpret_cast<std::atomic<uint64_t>*>(window.data() + layout.states)),
       cells_(window.data() + layout.cells) {}
 
-uint32_t Slab::seen() const {
-  return std::min(head_.chunks_seen.load(std::memory_order_acquire), layout_.chunk_count) * layout_.chunk_cells;
-}
-
 bool Slab::retire_once(uint32_t cell, uint64_t meaning) {
   uint64_t word = CellWord::live(meaning);
   if (!states_[cell].compare_exchange_strong(word, CellWord::retired(machine_.next_grace_period()),

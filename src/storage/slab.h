@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -130,7 +131,10 @@ class Slab {
   }
   [[nodiscard]] const SlabLayout& layout() const { return layout_; }
   /// Cells from 0 to this one were ever in use; a bound for walks.
-  [[nodiscard]] uint32_t seen() const;
+  [[nodiscard]] uint32_t seen() const {
+    // Acquire pairs with the release in add_chunk().
+    return std::min(head_.chunks_seen.load(std::memory_order_acquire), layout_.chunk_count) * layout_.chunk_cells;
+  }
 
   /// Looks at up to `count` cells from where the last call stopped: frees what dead processes had claimed, and hands
   /// live ones to visit(cell, meaning).

@@ -22,7 +22,7 @@ class StorageBusy {
   [[nodiscard]] bool first() const { return first_; }
 
  private:
-  inline static thread_local std::array<uint32_t, kOwnerKinds> counts_{};
+  inline static constinit thread_local std::array<uint32_t, kOwnerKinds> counts_ [[gnu::tls_model("initial-exec")]]{};
   uint32_t& count_;
   const bool first_;
 };
