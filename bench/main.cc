@@ -19,7 +19,7 @@ constexpr char kUsage[] =
     "  --json FILE   also write the result there\n"
     "  --traces DIR  also replay the key traces *.u64 and *.u64.xz in DIR (default $SKEP_BENCH_TRACES)\n"
     "  --only PART   measure only commands, lookups, helpers, tries, memory, lru, lru-hits, queues, rings, nested,\n"
-    "                timers or programs\n";
+    "                timers, programs or storage\n";
 
 struct Options {
   bool quick = false;
@@ -109,7 +109,8 @@ int main(int argc, char** argv) {
   } parts[] = {{"commands", add_commands}, {"lookups", add_lookups}, {"helpers", add_helpers},
                {"tries", add_tries},       {"memory", add_memory},   {"lru", add_lru_speed},
                {"lru-hits", add_lru_hits}, {"queues", add_queues},   {"rings", add_rings},
-               {"nested", add_nested},     {"timers", add_timers},   {"programs", add_programs}};
+               {"nested", add_nested},     {"timers", add_timers},   {"programs", add_programs},
+               {"storage", add_storage}};
 
   Suite suite;
   for (const auto& part : parts) {

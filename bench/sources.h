@@ -31,5 +31,7 @@ void add_lru_hits(Suite& suite, const Plan& plan);
 void add_nested(Suite& suite, const Plan& plan);
 /// Tail calls, walks, redirections, events, stacks and pages: whole programs, interpreted.
 void add_programs(Suite& suite, const Plan& plan);
+/// Local storage of tasks and objects.
+void add_storage(Suite& suite, const Plan& plan);
 
 }  // namespace skep::bench
