@@ -53,7 +53,7 @@ std::optional<Verdict> judge(const Suite& suite, const Target& target, const Row
       return Verdict{ratio, ratio >= target.bound, format("%.2fx one thread's rate (>= %.2fx)", ratio, target.bound)};
     }
     case Target::Kind::kAbsolute:
-      return Verdict{skep, skep <= target.bound, format("%.1f bytes (<= %.0f)", skep, target.bound)};
+      return Verdict{skep, skep <= target.bound, format("%.1f (<= %.0f)", skep, target.bound)};
   }
   return std::nullopt;
 }

@@ -123,11 +123,11 @@ class SkepStorage {
     return find_current_task(lease, map.owners(), make);
   }
   [[gnu::always_inline]] static uint64_t get(StorageMap& map, const Lease& lease, uint64_t random) {
-    const StorageBusy busy(OwnerKind::kTask);
     const auto* value = static_cast<const uint64_t*>(map.get(lease, *task(map, lease, false)));
     return value != nullptr ? __atomic_load_n(value, __ATOMIC_RELAXED) & random & 1 : kFailed;
   }
   static uint64_t churn(StorageMap& map, const Lease& lease, uint64_t random) {
+    const StorageBusy busy(OwnerKind::kTask);
     const auto* value = static_cast<const uint64_t*>(map.get_or_make(lease, *task(map, lease, true), nullptr));
     if (value == nullptr || !map.erase(lease, *task(map, lease, false))) return kFailed;
     return __atomic_load_n(value, __ATOMIC_RELAXED) & random & 1;

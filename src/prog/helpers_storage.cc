@@ -26,23 +26,23 @@ StorageMap* storage_of(Run& run, uint64_t a, OwnerKind kind) {
 /// Programs of tracing types may run inside an operation on storage of the same CPU; they do not change it then.
 bool may_recur(const Run& run) { return (helper_type_bit(run.code().type) & kTracing) != 0; }
 
-uint64_t get(Run& run, const MapBinding& binding, StorageMap& map, RunObjects::Object& object, const void* initial,
-             bool create) {
-  const Owner owner = run.objects().owner_of(run.lease(), object, map.owners(), create);
-  if (!owner) return 0;
-  void* value = map.get(run.lease(), owner);
-  if (value == nullptr && create) value = map.get_or_make(run.lease(), owner, initial);
-  return value == nullptr ? 0 : run.grant_value(binding, value);
-}
-
 uint64_t storage_get(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, OwnerKind owner, Kind kind) {
   StorageMap* const map = storage_of(run, a, owner);
   if (map == nullptr || (d & ~kCreate) != 0) return 0;
   RunObjects::Object* const object = run.objects().find_owner(b, kind);
   if (object == nullptr) return 0;
+  const auto& binding = *memory<const MapBinding>(a);
+  // What is there is given to everybody; StorageBusy is about making what is not.
+  Owner who = run.objects().owner_of(run.lease(), *object, map->owners(), false);
+  if (who) {
+    if (void* const value = map->get(run.lease(), who); value != nullptr) return run.grant_value(binding, value);
+  }
+  if ((d & kCreate) == 0) return 0;
   const StorageBusy busy(owner);
-  const bool create = (d & kCreate) != 0 && (busy.first() || (owner == OwnerKind::kTask && !may_recur(run)));
-  return get(run, *memory<const MapBinding>(a), *map, *object, memory<const void>(c), create);
+  if (!busy.first() && (owner != OwnerKind::kTask || may_recur(run))) return 0;
+  if (!who) who = run.objects().owner_of(run.lease(), *object, map->owners(), true);
+  void* const value = who ? map->get_or_make(run.lease(), who, memory<const void>(c)) : nullptr;
+  return value == nullptr ? 0 : run.grant_value(binding, value);
 }
 
 uint64_t storage_delete(Run& run, uint64_t a, uint64_t b, OwnerKind owner, Kind kind) {
