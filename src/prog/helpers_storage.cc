@@ -23,8 +23,13 @@ StorageMap* storage_of(Run& run, uint64_t a, OwnerKind kind) {
   return nullptr;
 }
 
-/// Programs of tracing types may run inside an operation on storage of the same CPU; they do not change it then.
-bool may_recur(const Run& run) { return (helper_type_bit(run.code().type) & kTracing) != 0; }
+/// Whether the program must leave the storage of that kind of owner as it is, since it interrupts an operation on such:
+/// the kernel's counters. Of tasks, SYSCALL programs and iterators never do; of cgroups, every program may.
+bool must_leave(const Run& run, const StorageBusy& busy, OwnerKind owner) {
+  if (busy.first()) return false;
+  if (owner == OwnerKind::kTask) return (helper_type_bit(run.code().type) & (kSyscall | kIterator)) == 0;
+  return owner == OwnerKind::kCgroup;
+}
 
 uint64_t storage_get(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, OwnerKind owner, Kind kind) {
   StorageMap* const map = storage_of(run, a, owner);
@@ -39,7 +44,7 @@ uint64_t storage_get(Run& run, uint64_t a, uint64_t b, uint64_t c, uint64_t d, O
   }
   if ((d & kCreate) == 0) return 0;
   const StorageBusy busy(owner);
-  if (!busy.first() && (owner != OwnerKind::kTask || may_recur(run))) return 0;
+  if (must_leave(run, busy, owner)) return 0;
   if (!who) who = run.objects().owner_of(run.lease(), *object, map->owners(), true);
   void* const value = who ? map->get_or_make(run.lease(), who, memory<const void>(c)) : nullptr;
   return value == nullptr ? 0 : run.grant_value(binding, value);
@@ -51,10 +56,11 @@ uint64_t storage_delete(Run& run, uint64_t a, uint64_t b, OwnerKind owner, Kind 
   RunObjects::Object* const object = run.objects().find_owner(b, kind);
   if (object == nullptr) return error_value(EINVAL);
   const StorageBusy busy(owner);
-  if (!busy.first() && owner == OwnerKind::kCgroup) return error_value(EBUSY);
+  const bool leave = must_leave(run, busy, owner);
+  if (leave && owner == OwnerKind::kCgroup) return error_value(EBUSY);  // whether there is anything or not
   const Owner who = run.objects().owner_of(run.lease(), *object, map->owners(), false);
   if (!who || map->get(run.lease(), who) == nullptr) return error_value(ENOENT);
-  if (!busy.first() && may_recur(run)) return error_value(EBUSY);
+  if (leave) return error_value(EBUSY);
   const Status erased = map->erase(run.lease(), who);
   return erased ? 0 : error_value(to_int(erased.error()));
 }
