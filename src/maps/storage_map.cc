@@ -6,6 +6,7 @@
 
 #include "machine/reader_section.h"
 #include "maps/map_kinds.h"
+#include "maps/storage_clones.h"
 #include "maps/value_lock.h"
 #include "skep/abi.h"
 #include "storage/charge.h"
@@ -28,6 +29,11 @@ struct alignas(64) StorageControl {
 };
 
 bool has_lock(const MapSpec& spec) { return spec.fields.spin_lock != ValueFields::kNone; }
+
+/// Whether what a listener has goes to the sockets that it accepts.
+bool is_cloned(const MapSpec& spec, OwnerKind owners) {
+  return owners == OwnerKind::kSocket && (spec.flags & BPF_F_CLONE) != 0;
+}
 
 uint32_t stride_of(const MapSpec& spec) { return static_cast<uint32_t>(round_up(spec.value_size, 8)); }
 
@@ -112,7 +118,10 @@ StorageMap::StorageMap(MapSegments segments, Machine& machine, OwnerKind owners_
                    segments_.control.writable(), machine_);
 }
 
-StorageMap::~StorageMap() { StorageParts::of(machine_).remove(&cells_); }
+StorageMap::~StorageMap() {
+  if (has_joined() && is_cloned(spec(), owner_kind_)) StorageClones::remove(joined_.map);
+  StorageParts::of(machine_).remove(&cells_);
+}
 
 Status StorageMap::join(const Lease& lease) const {
   if (has_joined()) return {};
@@ -126,6 +135,7 @@ Status StorageMap::join(const Lease& lease) const {
              .charge = ChargeRule::element(owner_kind_, value_size_),
              .cells = &cells_};
   if (segments_.control.writable()) parts.add(locked, joined_);
+  if (is_cloned(spec(), owner_kind_)) StorageClones::add(joined_.map);
   part_.store(&joined_, std::memory_order_release);  // pairs with part()
   return {};
 }

@@ -17,6 +17,7 @@
 #include "preload/kernel_call.h"
 #include "preload/real.h"
 #include "preload/runtime.h"
+#include "preload/socket_calls.h"
 #include "syscall/perf_events.h"
 #include "syscall/process.h"
 
@@ -77,6 +78,11 @@ long open_event(long attr, long pid, long cpu, long group, long flags) {
   switch (number) {
     case SYS_close:
       return close(static_cast<int>(a));
+    case SYS_accept:
+      return accept_cloned(static_cast<int>(a), reinterpret_cast<sockaddr*>(b), reinterpret_cast<socklen_t*>(c));
+    case SYS_accept4:
+      return accept_cloned(static_cast<int>(a), reinterpret_cast<sockaddr*>(b), reinterpret_cast<socklen_t*>(c),
+                           static_cast<int>(d));
     case SYS_perf_event_open:
       return open_event(a, b, c, d, e);
     case SYS_ioctl:
