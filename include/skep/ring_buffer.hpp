@@ -60,8 +60,8 @@ class RingBuffer : public detail::MapBase<BPF_MAP_TYPE_RINGBUF, detail::NoKey, d
     return check(skep_ringbuf_output(handle(), record.data(), record.size(), flags));
   }
   template <detail::MapValue V>
-    requires(!std::is_convertible_v<const V&, std::span<const std::byte>>)
-  Expected<void> output(const V& record, uint64_t flags = 0) {
+  requires(!std::is_convertible_v<const V&, std::span<const std::byte>>) Expected<void> output(const V& record,
+                                                                                               uint64_t flags = 0) {
     return output(std::as_bytes(std::span(&record, 1)), flags);
   }
 

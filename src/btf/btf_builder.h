@@ -14,7 +14,8 @@
 
 namespace skep {
 
-/// Builds raw BTF by hand: for maps that no client describes, and for tests, correct or deliberately not. Each add function returns the new type's id.
+/// Builds raw BTF by hand: for maps that no client describes, and for tests, correct or deliberately not. Each add
+/// function returns the new type's id.
 class BtfBuilder {
  public:
   struct Member {

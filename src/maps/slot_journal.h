@@ -23,9 +23,9 @@ namespace skep {
 ///     overflow  before the bucket is taken or unlinked                     a chain contains it
 ///     chunk     while elements move between it and a magazine              (recount)
 ///
-/// What an operation has left over stays here with kKept, where it needs no lock and so cannot be waited for: an overflow
-/// bucket, which only the slot's next operations use or return, and a spare of a large element, which whoever has the
-/// pool lock may take.
+/// What an operation has left over stays here with kKept, where it needs no lock and so cannot be waited for: an
+/// overflow bucket, which only the slot's next operations use or return, and a spare of a large element, which whoever
+/// has the pool lock may take.
 struct alignas(64) SlotJournal {
   static constexpr uint32_t kKept = 0x80000000;  // in `spare` and `overflow`: no operation has it in its hands
 

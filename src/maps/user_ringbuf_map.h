@@ -12,7 +12,8 @@
 
 namespace skep {
 
-/// BPF_MAP_TYPE_USER_RINGBUF: samples from one client, which writes them into its mapping, to the programs that drain it.
+/// BPF_MAP_TYPE_USER_RINGBUF: samples from one client, which writes them into its mapping, to the programs that drain
+/// it.
 ///
 /// Layout: RingbufArea in the user window, with the roles swapped: the client writes the producer's page and the data,
 ///   programs the consumer position. Private window: | MapHeader | kControlOffset: Control |.

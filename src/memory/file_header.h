@@ -17,7 +17,15 @@ inline constexpr uint64_t kPageSize = 4096;
 /// Raised whenever the bytes of any segment change meaning. Files of another version are refused.
 inline constexpr uint32_t kLayoutVersion = 4;
 
-enum class ObjectKind : uint32_t { kMap = 1, kProgram = 2, kBtf = 3, kLink = 4, kMachine = 5, kPerfEvent = 6, kOwners = 7 };
+enum class ObjectKind : uint32_t {
+  kMap = 1,
+  kProgram = 2,
+  kBtf = 3,
+  kLink = 4,
+  kMachine = 5,
+  kPerfEvent = 6,
+  kOwners = 7
+};
 
 /// The first bytes at kHeaderOffset of every object file. Written once before publication, then constant, except for
 /// `id`, which is stored before the file gets its name.

@@ -18,15 +18,16 @@
 #define SKEP_SIZES(V) V(B) V(H) V(W) V(Dw)
 
 // Everything that stands alone.
-#define SKEP_SINGLES(V)                                                                                        \
-  V(Neg64)                                                                                                     \
-  V(Neg32)                                                                                                     \
-  V(Movsx8)                                                                                                    \
-  V(Movsx16)                                                                                                   \
-  V(Movsx32)                                                                                                   \
-  V(Movsx8To32) V(Movsx16To32) V(Truncate16) V(Swap16) V(Swap32) V(Swap64) V(LoadSignedB) V(LoadSignedH)       \
-      V(LoadSignedW) V(Ja) V(Gotox) V(MayGoto) V(CallHelper) V(CallLookup) V(CallTail) V(CallFunction) V(Exit) \
-          V(Atomic) V(LoadPacket) V(CastUser)
+#define SKEP_SINGLES(V)                                                                                           \
+  V(Neg64)                                                                                                        \
+  V(Neg32)                                                                                                        \
+  V(Movsx8)                                                                                                       \
+  V(Movsx16)                                                                                                      \
+  V(Movsx32)                                                                                                      \
+  V(Movsx8To32)                                                                                                   \
+  V(Movsx16To32) V(Truncate16) V(Swap16) V(Swap32) V(Swap64) V(LoadSignedB) V(LoadSignedH) V(LoadSignedW) V(Ja)   \
+      V(Gotox) V(MayGoto) V(CallHelper) V(CallLookup) V(CallTail) V(CallFunction) V(Exit) V(Atomic) V(LoadPacket) \
+          V(CastUser)
 
 #define SKEP_OPERATIONS(V)              \
   SKEP_ARITHMETIC(SKEP_FOUR_WIDTHS_##V) \

@@ -290,7 +290,9 @@ class Loader {
     if (!starts) return std::unexpected(starts.error());
     functions_ = std::move(*starts);
     const bool gpl = image_.facts.gpl_compatible != 0;
-    if (Status calls = check_kernel_calls(image_.instructions, image_.facts.type, gpl, attr_.fd_array != 0, log_); !calls) return calls;
+    if (Status calls = check_kernel_calls(image_.instructions, image_.facts.type, gpl, attr_.fd_array != 0, log_);
+        !calls)
+      return calls;
     return check_jumps(image_.instructions, functions_, log_);
   }
 
